@@ -18,6 +18,7 @@ pub mod directory;
 pub mod disk;
 pub mod epochs;
 pub mod error;
+mod health;
 mod index;
 pub mod log;
 pub mod record;
