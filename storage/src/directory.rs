@@ -1,7 +1,52 @@
 //! A data directory: identity, lock, the catalogue of partitions, flush rounds.
 
 use crate::{Dirty, Disk, Error, Log, LogConfig, LogStat, PartitionId, Result};
-use std::{path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+/// Whether a data directory still takes writes: shared by a [`Directory`], its logs and the SIGBUS handler. Failing is final
+/// until the process starts again.
+#[derive(Debug, Default)]
+pub(crate) struct Health {
+    failed: Arc<AtomicBool>,
+    reason: OnceLock<String>,
+}
+
+impl Health {
+    pub(crate) fn new() -> Arc<Health> {
+        Arc::default()
+    }
+    /// Marks the directory failed; the first reason wins.
+    pub(crate) fn fail(&self, reason: String) {
+        let _ = self.reason.set(reason);
+        self.failed.store(true, Ordering::Release);
+    }
+    /// The mark by itself, for a signal handler, which can store but not allocate a reason.
+    #[allow(dead_code)]
+    pub(crate) fn mark(&self) -> &Arc<AtomicBool> {
+        &self.failed
+    }
+    /// `DirectoryFailed` once failed. One load when healthy.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.failure() {
+            None => Ok(()),
+            Some(reason) => Err(Error::DirectoryFailed { reason }),
+        }
+    }
+    /// Why it failed, if it did.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if !self.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        let unread = "a page of a mapped file could not be read (SIGBUS): the disk failed or the file was cut";
+        Some(self.reason.get().cloned().unwrap_or_else(|| unread.to_string()))
+    }
+}
 
 /// How a data directory is opened.
 #[derive(Debug, Clone)]
@@ -51,38 +96,74 @@ impl Directory {
         todo!("{disk:?} {path:?} {options:?}")
     }
     /// Where it is.
-    pub fn path(&self) -> &Path { todo!() }
+    pub fn path(&self) -> &Path {
+        todo!()
+    }
     /// The file system below (for small files beside the partitions, through [`crate::checkpoint`]).
-    pub fn disk(&self) -> &Arc<dyn Disk> { todo!() }
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        todo!()
+    }
     /// cluster.id of `meta.properties`.
-    pub fn cluster_id(&self) -> &str { todo!() }
+    pub fn cluster_id(&self) -> &str {
+        todo!()
+    }
     /// directory.id of `meta.properties` (UUID text).
-    pub fn directory_id(&self) -> &str { todo!() }
+    pub fn directory_id(&self) -> &str {
+        todo!()
+    }
     /// Whether the last stop was clean.
-    pub fn was_clean(&self) -> bool { todo!() }
+    pub fn was_clean(&self) -> bool {
+        todo!()
+    }
     /// What the catalogue and `opened` know of a partition, without I/O; `None` when it never had an append.
-    pub fn stat(&self, id: PartitionId) -> Option<LogStat> { let _ = id; todo!() }
+    pub fn stat(&self, id: PartitionId) -> Option<LogStat> {
+        let _ = id;
+        todo!()
+    }
     /// Partitions that were open at an unclean stop: they want [`Directory::open_log`] soon after start, in parallel.
-    pub fn to_recover(&self) -> Vec<PartitionId> { todo!() }
+    pub fn to_recover(&self) -> Vec<PartitionId> {
+        todo!()
+    }
     /// Opens a partition's log, recovering it where `opened` names it. A partition that never had an append gives an empty
     /// log without files or directory (made by its first append). Blocks; takes time in proportion to what lies above the
     /// recovery point, not to the size of the log.
-    pub fn open_log(&self, id: PartitionId, topic: &str, config: LogConfig, now_ms: i64) -> Result<Log> { todo!("{id:?} {topic} {config:?} {now_ms}") }
+    pub fn open_log(&self, id: PartitionId, topic: &str, config: LogConfig, now_ms: i64) -> Result<Log> {
+        todo!("{id:?} {topic} {config:?} {now_ms}")
+    }
     /// Deletes a partition: its directory is renamed to `<topic>-<partition>.<uuid>-delete` at once and removed by
     /// [`Directory::remove_deleted`]. Open readers and slices stay valid. `Ok` when there is none. Blocks.
-    pub fn delete_partition(&self, id: PartitionId, topic: &str, log: Option<&mut Log>) -> Result<()> { todo!("{id:?} {topic} {}", log.is_some()) }
+    pub fn delete_partition(&self, id: PartitionId, topic: &str, log: Option<&mut Log>) -> Result<()> {
+        todo!("{id:?} {topic} {}", log.is_some())
+    }
     /// Unlinks directories and segments whose delay (`file.delete.delay.ms`) has passed. Blocks.
-    pub fn remove_deleted(&self, now_ms: i64) { let _ = now_ms; todo!() }
+    pub fn remove_deleted(&self, now_ms: i64) {
+        let _ = now_ms;
+        todo!()
+    }
     /// Moves partition directories that `known` does not accept to `quarantine/`; returns their names. Blocks.
-    pub fn quarantine_unknown(&self, known: &dyn Fn(PartitionId) -> bool) -> Result<Vec<String>> { let _ = known; todo!() }
+    pub fn quarantine_unknown(&self, known: &dyn Fn(PartitionId) -> bool) -> Result<Vec<String>> {
+        let _ = known;
+        todo!()
+    }
     /// One flush round: for each dirty log makes [durable end, log end) durable, oldest segment first, several logs at once,
     /// and the `opened` records they need in the same round. Stores each log's durable end before it returns. A failure is
     /// final for the directory (see [`Directory::failure`]). Blocks.
-    pub fn flush(&self, dirty: &[Dirty]) -> Flushed { let _ = dirty; todo!() }
+    pub fn flush(&self, dirty: &[Dirty]) -> Flushed {
+        let _ = dirty;
+        todo!()
+    }
     /// Why the directory takes no more writes, if so.
-    pub fn failure(&self) -> Option<String> { todo!() }
+    pub fn failure(&self) -> Option<String> {
+        todo!()
+    }
     /// Writes the catalogue (every 60 s and at stop) and starts `opened` afresh. Blocks.
-    pub fn write_catalogue(&self, now_ms: i64) -> Result<()> { let _ = now_ms; todo!() }
+    pub fn write_catalogue(&self, now_ms: i64) -> Result<()> {
+        let _ = now_ms;
+        todo!()
+    }
     /// Clean stop, after every open log was closed with [`Log::close`]: catalogue with the clean mark, lock released. Blocks.
-    pub fn close(&self, now_ms: i64) -> Result<()> { let _ = now_ms; todo!() }
+    pub fn close(&self, now_ms: i64) -> Result<()> {
+        let _ = now_ms;
+        todo!()
+    }
 }

@@ -26,6 +26,16 @@ pub enum Error {
     Closed,
 }
 
+impl Error {
+    /// An I/O error of `op` on `path`; a full disk or quota becomes [`Error::NoSpace`].
+    pub fn io(op: &'static str, path: &std::path::Path, source: io::Error) -> Error {
+        match source.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::NoSpace { path: path.to_path_buf() },
+            _ => Error::Io { op, path: path.to_path_buf(), source },
+        }
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
