@@ -3,50 +3,8 @@
 use crate::{Dirty, Disk, Error, Log, LogConfig, LogStat, PartitionId, Result};
 use std::{
     path::{Path, PathBuf},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
-
-/// Whether a data directory still takes writes: shared by a [`Directory`], its logs and the SIGBUS handler. Failing is final
-/// until the process starts again.
-#[derive(Debug, Default)]
-pub(crate) struct Health {
-    failed: Arc<AtomicBool>,
-    reason: OnceLock<String>,
-}
-
-impl Health {
-    pub(crate) fn new() -> Arc<Health> {
-        Arc::default()
-    }
-    /// Marks the directory failed; the first reason wins.
-    pub(crate) fn fail(&self, reason: String) {
-        let _ = self.reason.set(reason);
-        self.failed.store(true, Ordering::Release);
-    }
-    /// The mark by itself, for a signal handler, which can store but not allocate a reason.
-    #[allow(dead_code)]
-    pub(crate) fn mark(&self) -> &Arc<AtomicBool> {
-        &self.failed
-    }
-    /// `DirectoryFailed` once failed. One load when healthy.
-    pub(crate) fn check(&self) -> Result<()> {
-        match self.failure() {
-            None => Ok(()),
-            Some(reason) => Err(Error::DirectoryFailed { reason }),
-        }
-    }
-    /// Why it failed, if it did.
-    pub(crate) fn failure(&self) -> Option<String> {
-        if !self.failed.load(Ordering::Acquire) {
-            return None;
-        }
-        let unread = "a page of a mapped file could not be read (SIGBUS): the disk failed or the file was cut";
-        Some(self.reason.get().cloned().unwrap_or_else(|| unread.to_string()))
-    }
-}
 
 /// How a data directory is opened.
 #[derive(Debug, Clone)]

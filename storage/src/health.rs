@@ -1,14 +1,18 @@
-//! Whether a data directory still takes writes: one mark shared by a [`crate::Directory`] and all its logs.
+//! Whether a data directory still takes writes: one mark shared by a [`crate::Directory`], all its logs and the SIGBUS handler.
 //!
 //! A failed flush or a page that could not be read is final until the process starts anew: after a failed fsync the
 //! page cache no longer says what is on disk (ATC'20, "Can Applications Recover from fsync Failures?").
 
 use crate::{Error, Result};
-use std::sync::{Arc, OnceLock};
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
 
 /// The mark. Set at most once; the first reason stays.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
+    failed: Arc<AtomicBool>,
     reason: OnceLock<String>,
 }
 
@@ -22,18 +26,28 @@ impl Health {
     /// Marks the directory failed. A later reason is dropped: the first one is the cause.
     pub(crate) fn fail(&self, reason: String) {
         let _ = self.reason.set(reason);
+        self.failed.store(true, Ordering::Release);
     }
 
-    /// `DirectoryFailed` once the mark is set. One atomic load.
+    /// The mark by itself, for a signal handler, which can store a flag but not allocate a reason.
+    pub(crate) fn mark(&self) -> &Arc<AtomicBool> {
+        &self.failed
+    }
+
+    /// `DirectoryFailed` once the mark is set. One load when healthy.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.reason.get() {
+        match self.failure() {
             None => Ok(()),
-            Some(reason) => Err(Error::DirectoryFailed { reason: reason.clone() }),
+            Some(reason) => Err(Error::DirectoryFailed { reason }),
         }
     }
 
     /// The first reason, if the mark is set.
     pub(crate) fn failure(&self) -> Option<String> {
-        self.reason.get().cloned()
+        if !self.failed.load(Ordering::Acquire) {
+            return None;
+        }
+        let unread = "a page of a mapped file could not be read (SIGBUS): the disk failed or the file was cut";
+        Some(self.reason.get().cloned().unwrap_or_else(|| unread.to_string()))
     }
 }
