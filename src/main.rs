@@ -1,1 +1,8 @@
-fn main(){}
+//! The `millstream` binary: arguments in, exit code out.
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> std::process::ExitCode {
+    millstream::cli::main()
+}

@@ -1,0 +1,5 @@
+//! partitions
+
+/// Partitions.
+#[derive(Debug)]
+pub struct Partitions {}

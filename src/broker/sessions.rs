@@ -1,0 +1,5 @@
+//! sessions
+
+/// Sessions.
+#[derive(Debug)]
+pub struct Sessions {}

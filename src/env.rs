@@ -1,0 +1,102 @@
+//! The seams to the world: clock, disk, blocking work, randomness. Handed in once at [`crate::Node::start`].
+//!
+//! Real: the system's clock, `OsDisk`, tokio's blocking pool. Simulated: tokio's (pausable) clock over a fixed epoch, `SimDisk`,
+//! work that runs inline, a seeded generator. Nothing else in the crate touches clocks, files, threads or randomness
+//! (`tests/architecture.rs` proves it).
+
+use millstream_storage::{Disk, OsDisk};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// The world a node runs in. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Env {
+    disk: Arc<dyn Disk>,
+    simulated: Option<Arc<Simulated>>,
+}
+
+#[derive(Debug)]
+struct Simulated {
+    start: tokio::time::Instant,
+    epoch_ms: i64,
+    state: AtomicU64,
+}
+
+impl Env {
+    /// The real world.
+    pub fn real() -> Env {
+        Env { disk: Arc::new(OsDisk), simulated: None }
+    }
+
+    /// A simulated world: wall time is `epoch_ms` plus tokio's clock (which a test pauses), randomness comes from `seed`, blocking work runs
+    /// inline. Must be called within a tokio runtime.
+    pub fn simulated(disk: Arc<dyn Disk>, seed: u64, epoch_ms: i64) -> Env {
+        let start = tokio::time::Instant::now();
+        Env { disk, simulated: Some(Arc::new(Simulated { start, epoch_ms, state: AtomicU64::new(seed) })) }
+    }
+
+    /// Wall clock, ms since 1970.
+    pub fn now_ms(&self) -> i64 {
+        match &self.simulated {
+            Some(s) => s.epoch_ms + s.start.elapsed().as_millis() as i64,
+            None => {
+                let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+                since.map(|d| d.as_millis() as i64).unwrap_or(0)
+            }
+        }
+    }
+
+    /// The file system.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// 64 random bits.
+    pub fn random_u64(&self) -> u64 {
+        match &self.simulated {
+            // splitmix64
+            Some(s) => {
+                let mut z =
+                    s.state.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+                z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+                z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+                z ^ (z >> 31)
+            }
+            None => uuid::Uuid::new_v4().as_u64_pair().0 ^ uuid::Uuid::new_v4().as_u64_pair().1,
+        }
+    }
+
+    /// A random (version 4) UUID.
+    pub fn random_uuid(&self) -> uuid::Uuid {
+        let mut b = [0u8; 16];
+        b[..8].copy_from_slice(&self.random_u64().to_be_bytes());
+        b[8..].copy_from_slice(&self.random_u64().to_be_bytes());
+        uuid::Builder::from_random_bytes(b).into_uuid()
+    }
+
+    /// Runs `f` where blocking is allowed and gives its result. A panic in `f` is passed on to the caller.
+    pub async fn blocking<T: Send + 'static>(&self, f: impl FnOnce() -> T + Send + 'static) -> T {
+        if self.simulated.is_some() {
+            tokio::task::yield_now().await;
+            return f();
+        }
+        match tokio::task::spawn_blocking(f).await {
+            Ok(v) => v,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            // The runtime is shutting down: this task will not be polled again.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    /// Starts a task; `name` says what it is in a dump. The only way tasks start.
+    pub fn spawn<F>(&self, name: &'static str, future: F) -> tokio::task::JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let _ = name;
+        tokio::spawn(future)
+    }
+}

@@ -1,0 +1,34 @@
+//! Every bound of the broker in one place: what an outsider can make it hold, wait for, or queue.
+
+/// Largest frame before authentication, bytes.
+pub const FRAME_UNAUTHENTICATED_BYTES_MAX: usize = 64 << 10;
+/// Largest frame of a request other than Produce, bytes. Produce is bounded by `socket.request.max.bytes`.
+pub const FRAME_OTHER_BYTES_MAX: usize = 16 << 20;
+/// Frames above this draw on a pool of permits of their own, bytes.
+pub const FRAME_LARGE_BYTES: usize = 8 << 20;
+/// A connection's own receive buffer, bytes.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+/// Request bytes in flight over all connections, bytes.
+pub const REQUEST_BYTES_MAX: usize = 256 << 20;
+/// Request bytes in flight in frames above [`FRAME_LARGE_BYTES`], bytes.
+pub const REQUEST_LARGE_BYTES_MAX: usize = 512 << 20;
+/// Requests of one connection accepted and not yet answered.
+pub const PIPELINE_DEPTH_MAX: usize = 1024;
+/// Reply bytes of one connection not yet taken by the peer before it stops being read, bytes.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Idempotent producers remembered per partition.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// Batches of one idempotent producer remembered per partition (Kafka: five in flight).
+pub const PRODUCER_BATCHES: usize = 5;
+/// Producer ids handed to a broker at once (Kafka: blocks of 1,000).
+pub const PRODUCER_ID_BLOCK: i64 = 1_000;
+/// Partitions of one topic, and of one creation request.
+pub const PARTITIONS_PER_REQUEST_MAX: usize = 100_000;
+/// Length of a topic name (Kafka: 249).
+pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Waiters (long polls, parked acknowledgements) of one partition.
+pub const WAITERS_PER_PARTITION_MAX: usize = 100_000;
+
+const _: () = assert!(CONNECTION_BUFFER_BYTES <= FRAME_OTHER_BYTES_MAX);
+const _: () = assert!(FRAME_LARGE_BYTES < FRAME_OTHER_BYTES_MAX);
+const _: () = assert!(FRAME_OTHER_BYTES_MAX < REQUEST_LARGE_BYTES_MAX);

@@ -1,0 +1,1 @@
+//! openraft on a storage log: the only folder that names it.
