@@ -25,6 +25,7 @@ pub mod record;
 mod recovery;
 mod region;
 pub mod retention;
+mod seat;
 mod segment;
 mod sigbus;
 #[cfg(feature = "sim")]
