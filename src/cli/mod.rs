@@ -1,6 +1,29 @@
 //! Arguments, subcommands, output, exit code. Imported by `main` only.
+//!
+//! Data goes to stdout, words to stderr. Exit code 0 ok, 1 negative answer, 2 failure.
+
+mod serve;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// A persistent message queue broker that speaks the Kafka wire protocol.
+#[derive(Debug, Parser)]
+#[command(name = "millstream", version, about, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker.
+    Serve(serve::ServeArgs),
+}
 
 /// Runs the program; exit code 0 ok, 1 negative answer, 2 failure.
-pub fn main() -> std::process::ExitCode {
-    todo!()
+pub fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Serve(args) => serve::run(args),
+    }
 }

@@ -42,7 +42,10 @@ impl Default for LogConfig {
 
 /// message.timestamp.type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TimestampType { CreateTime, LogAppendTime }
+pub enum TimestampType {
+    CreateTime,
+    LogAppendTime,
+}
 
 /// What the catalogue knows of a log without opening it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,42 +87,82 @@ pub struct Log {
 
 impl Log {
     /// A reader; clones share the log. Stays valid after close and delete (then reads give `Closed`).
-    pub fn reader(&self) -> &LogReader { todo!() }
+    pub fn reader(&self) -> &LogReader {
+        todo!()
+    }
     /// Settings now in force.
-    pub fn set_config(&mut self, config: LogConfig) { let _ = config; todo!() }
+    pub fn set_config(&mut self, config: LogConfig) {
+        let _ = config;
+        todo!()
+    }
     /// Appends one batch that [`crate::batch::check`] accepted (`header` is its verdict on these bytes): assigns the next offset and
     /// `leader_epoch`, stamps LogAppendTime where asked, publishes the end with a release store. Makes the partition's directory at its
     /// first append. Rolls first when the segment is full, or too old by `now_ms` (wall ms).
-    pub fn append_as_leader(&mut self, bytes: &[u8], header: &Batch, leader_epoch: i32, ts: TimestampType, now_ms: i64) -> Result<Appended> {
+    pub fn append_as_leader(
+        &mut self,
+        bytes: &[u8],
+        header: &Batch,
+        leader_epoch: i32,
+        ts: TimestampType,
+        now_ms: i64,
+    ) -> Result<Appended> {
         todo!("{} {header:?} {leader_epoch} {ts:?} {now_ms}", bytes.len())
     }
     /// Appends whole batches exactly as a leader has them (offsets and epochs are kept; must follow the log end, gaps allowed upward only
     /// from compaction). CRC and lengths are checked.
-    pub fn append_as_follower(&mut self, bytes: &[u8], now_ms: i64) -> Result<Appended> { todo!("{} {now_ms}", bytes.len()) }
+    pub fn append_as_follower(&mut self, bytes: &[u8], now_ms: i64) -> Result<Appended> {
+        todo!("{} {now_ms}", bytes.len())
+    }
     /// Starts a new segment now (unless the active one is empty).
-    pub fn roll(&mut self, now_ms: i64) -> Result<()> { let _ = now_ms; todo!() }
+    pub fn roll(&mut self, now_ms: i64) -> Result<()> {
+        let _ = now_ms;
+        todo!()
+    }
     /// Cuts the log back so that its end is the base offset of the first batch that holds or follows `offset`; returns the new end.
     /// Durable when it returns. Bytes already handed out stay as they were. Blocks.
-    pub fn truncate_to(&mut self, offset: i64) -> Result<i64> { let _ = offset; todo!() }
+    pub fn truncate_to(&mut self, offset: i64) -> Result<i64> {
+        let _ = offset;
+        todo!()
+    }
     /// Throws everything away and continues at `offset` (a follower whose leader starts later). Blocks.
-    pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<()> { let _ = offset; todo!() }
+    pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<()> {
+        let _ = offset;
+        todo!()
+    }
     /// DeleteRecords: moves the log start to `offset` (`OffsetOutOfRange` beyond `high_watermark`; lower than the start is no change); whole segments
     /// below go. Returns the log start. Blocks.
-    pub fn delete_records(&mut self, offset: i64, high_watermark: i64, now_ms: i64) -> Result<i64> { todo!("{offset} {high_watermark} {now_ms}") }
+    pub fn delete_records(&mut self, offset: i64, high_watermark: i64, now_ms: i64) -> Result<i64> {
+        todo!("{offset} {high_watermark} {now_ms}")
+    }
     /// Applies retention by time and size to closed segments below `high_watermark` (and rolls an expired active one); returns how many segments went. Blocks.
-    pub fn retain(&mut self, now_ms: i64, high_watermark: i64) -> Result<usize> { todo!("{now_ms} {high_watermark}") }
+    pub fn retain(&mut self, now_ms: i64, high_watermark: i64) -> Result<usize> {
+        todo!("{now_ms} {high_watermark}")
+    }
     /// Stores a producer snapshot, opaque bytes in Kafka's format, as `<offset>.snapshot` (atomically, unsynced; bad ones are ignored at load) and drops
     /// all but the two newest. Blocks.
-    pub fn write_producer_snapshot(&self, offset: i64, bytes: &[u8]) -> Result<()> { todo!("{offset} {}", bytes.len()) }
+    pub fn write_producer_snapshot(&self, offset: i64, bytes: &[u8]) -> Result<()> {
+        todo!("{offset} {}", bytes.len())
+    }
     /// Newest producer snapshots first: (offset, bytes), none above the log end. Blocks.
-    pub fn producer_snapshots(&self) -> Vec<(i64, Vec<u8>)> { todo!() }
+    pub fn producer_snapshots(&self) -> Vec<(i64, Vec<u8>)> {
+        todo!()
+    }
     /// Removes one (it was damaged). Blocks.
-    pub fn remove_producer_snapshot(&self, offset: i64) { let _ = offset; todo!() }
+    pub fn remove_producer_snapshot(&self, offset: i64) {
+        let _ = offset;
+        todo!()
+    }
     /// Remembers the high watermark for the catalogue.
-    pub fn note_high_watermark(&self, offset: i64) { let _ = offset; todo!() }
+    pub fn note_high_watermark(&self, offset: i64) {
+        let _ = offset;
+        todo!()
+    }
     /// Closes the log: flushes, cuts the allocated tail so that Kafka's tools can read the file, writes indexes and checkpoints, returns what the catalogue
     /// keeps. The log goes cold: a later `open_log` opens it again without recovery. Blocks.
-    pub fn close(self, now_ms: i64) -> Result<LogStat> { let _ = now_ms; todo!() }
+    pub fn close(self, now_ms: i64) -> Result<LogStat> {
+        let _ = now_ms;
+        todo!()
+    }
 }
 
 /// Reads a log without locks. Cheap to clone (an `Arc` inside).
@@ -151,37 +194,74 @@ pub struct Slice {
 
 impl Slice {
     /// Brings the pages in (MADV_POPULATE_READ in 4 MiB steps). An I/O error is `Error::Io` of this read. Blocks.
-    pub fn populate(&self) -> Result<()> { todo!() }
+    pub fn populate(&self) -> Result<()> {
+        todo!()
+    }
 }
 
 impl LogReader {
     /// First offset there is.
-    pub fn log_start(&self) -> i64 { todo!() }
+    pub fn log_start(&self) -> i64 {
+        todo!()
+    }
     /// Offset the next record gets (acquire load).
-    pub fn log_end(&self) -> i64 { todo!() }
+    pub fn log_end(&self) -> i64 {
+        todo!()
+    }
     /// All below is durable.
-    pub fn durable_end(&self) -> i64 { todo!() }
+    pub fn durable_end(&self) -> i64 {
+        todo!()
+    }
     /// Published bytes of all segments.
-    pub fn size_bytes(&self) -> u64 { todo!() }
+    pub fn size_bytes(&self) -> u64 {
+        todo!()
+    }
     /// What wants a flush; `None` when all is durable. Moves nothing.
-    pub fn dirty(&self) -> Option<Dirty> { todo!() }
+    pub fn dirty(&self) -> Option<Dirty> {
+        todo!()
+    }
     /// Bytes appended and not yet durable.
-    pub fn dirty_bytes(&self) -> u64 { todo!() }
+    pub fn dirty_bytes(&self) -> u64 {
+        todo!()
+    }
     /// Whole batches from the one that holds `offset` on, up to `bytes_max` bytes, all below offset `end` (exclusive; at most the log end; a batch that reaches past
     /// `end` is left out), from one segment. At least one batch when `at_least_one`, however large. `None` when nothing fits or `offset == end`.
     /// `OffsetOutOfRange` outside log start..=log end; `Corrupt` when the first batch wanted is quarantined (damage further on ends the slice before it).
-    pub fn read(&self, offset: i64, bytes_max: usize, end: i64, at_least_one: bool) -> Result<Option<Slice>> { todo!("{offset} {bytes_max} {end} {at_least_one}") }
+    pub fn read(&self, offset: i64, bytes_max: usize, end: i64, at_least_one: bool) -> Result<Option<Slice>> {
+        todo!("{offset} {bytes_max} {end} {at_least_one}")
+    }
     /// First record with timestamp ≥ `timestamp_ms` below `end`: (timestamp, offset, leader epoch). Exact to the record for uncompressed batches; for compressed
     /// ones the batch's base offset and max timestamp stand in unless `unpack` gives the records' bytes (codec, compressed → plain). May block on cold pages.
     #[allow(clippy::type_complexity)]
-    pub fn offset_for_timestamp(&self, timestamp_ms: i64, end: i64, unpack: Option<&dyn Fn(u8, &[u8]) -> Option<Vec<u8>>>) -> Result<Option<(i64, i64, i32)>> { todo!("{timestamp_ms} {end} {}", unpack.is_some()) }
+    pub fn offset_for_timestamp(
+        &self,
+        timestamp_ms: i64,
+        end: i64,
+        unpack: Option<&dyn Fn(u8, &[u8]) -> Option<Vec<u8>>>,
+    ) -> Result<Option<(i64, i64, i32)>> {
+        todo!("{timestamp_ms} {end} {}", unpack.is_some())
+    }
     /// The record with the largest timestamp below `end`: (timestamp, offset, leader epoch). As above.
     #[allow(clippy::type_complexity)]
-    pub fn max_timestamp(&self, end: i64, unpack: Option<&dyn Fn(u8, &[u8]) -> Option<Vec<u8>>>) -> Result<Option<(i64, i64, i32)>> { todo!("{end} {}", unpack.is_some()) }
+    pub fn max_timestamp(
+        &self,
+        end: i64,
+        unpack: Option<&dyn Fn(u8, &[u8]) -> Option<Vec<u8>>>,
+    ) -> Result<Option<(i64, i64, i32)>> {
+        todo!("{end} {}", unpack.is_some())
+    }
     /// KIP-101: (largest epoch ≤ `epoch`, its end offset); `None` when there is none known.
-    pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> { let _ = epoch; todo!() }
+    pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        let _ = epoch;
+        todo!()
+    }
     /// Epoch of the newest batch, -1 = none.
-    pub fn latest_epoch(&self) -> i32 { todo!() }
+    pub fn latest_epoch(&self) -> i32 {
+        todo!()
+    }
     /// Epoch that `offset` was written under.
-    pub fn epoch_of(&self, offset: i64) -> Option<i32> { let _ = offset; todo!() }
+    pub fn epoch_of(&self, offset: i64) -> Option<i32> {
+        let _ = offset;
+        todo!()
+    }
 }
