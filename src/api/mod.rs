@@ -2,16 +2,119 @@
 //!
 //! Holds no state beyond one request, spawns no tasks. A request has two stages: [`accept`] runs strictly one after another on a connection; the future of
 //! [`Outcome::Later`] overlaps with the requests that follow. Replies leave in request order (the connection sees to that).
+//!
+//! **Adding an API**: a file here with `pub async fn handle(request: Request<'_>, message: XRequest) -> Outcome`, its `mod` line, its row in [`apis!`]
+//! below, and its shape in `wire/preflight.rs`. The table is what ApiVersions lists, so a row comes together with its handler, never before.
 
 pub mod errors;
 pub mod reply;
 
+mod api_versions;
+
 use crate::{
     broker::Broker,
-    wire::{Reply, header::RequestHeader},
+    wire::{
+        Reply,
+        header::{self, RequestHeader},
+        preflight,
+    },
 };
 use bytes::Bytes;
-use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc};
+use kafka_protocol::{
+    messages::*,
+    protocol::{Decodable, Message},
+};
+use std::{
+    future::Future,
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+};
+
+/// What kind of work a request is; decides frame limits and, later, quotas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Brings records: its frames may be as large as `socket.request.max.bytes`.
+    Produce,
+    /// Takes records out; may wait (long poll).
+    Fetch,
+    /// Everything else a client sends: metadata, offsets, groups, administration.
+    Control,
+}
+
+/// One API as it is advertised and served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Api {
+    pub key: i16,
+    /// Kafka's name, for logs and metrics.
+    pub name: &'static str,
+    /// Lowest version advertised.
+    pub min: i16,
+    /// Highest version advertised and served.
+    pub max: i16,
+    /// Lowest version served. Above `min` for Produce only: librdkafka wants 0 to 2 advertised, though they close the connection (as in Kafka).
+    pub served_min: i16,
+    /// First version whose header and body carry tagged fields; `i16::MAX` = none.
+    pub flexible: i16,
+    pub class: Class,
+}
+
+impl Api {
+    /// Whether requests of `version` are answered.
+    pub fn serves(&self, version: i16) -> bool {
+        (self.served_min..=self.max).contains(&version)
+    }
+}
+
+/// Makes [`APIS`] and the dispatch out of one row an API.
+macro_rules! apis {
+    ($($key:literal $versions:literal ..= $max:literal, $flexible:expr, $class:ident, $message:ident => $handler:path;)*) => {
+        /// Every API served, by key: what ApiVersions lists.
+        pub const APIS: &[Api] = &[$(Api {
+            key: $key,
+            name: api_name(stringify!($message)),
+            min: $versions,
+            max: $max,
+            served_min: if $versions < <$message as Message>::VERSIONS.min { <$message as Message>::VERSIONS.min } else { $versions },
+            flexible: $flexible,
+            class: Class::$class,
+        }),*];
+
+        /// Decodes the body and runs the handler.
+        async fn dispatch(request: Request<'_>) -> Outcome {
+            match request.header.api_key {
+                $($key => match decode::<$message>(&request) {
+                    Ok(message) => $handler(request, message).await,
+                    Err(reason) => Outcome::Close(reason),
+                },)*
+                // `accept` has looked the key up in the table that this match is made from.
+                key => unreachable!("API {key} is in the table without a handler"),
+            }
+        }
+    };
+}
+
+// One row a line, sorted by key: key, versions advertised, first flexible version, class, message, handler.
+#[rustfmt::skip]
+apis! {
+    18 0..=4, 3, Control, ApiVersionsRequest => api_versions::handle;
+}
+
+/// "ApiVersions" out of "ApiVersionsRequest".
+const fn api_name(message: &'static str) -> &'static str {
+    message.split_at(message.len() - "Request".len()).0
+}
+
+/// The API of a key, if it is served.
+pub fn find(key: i16) -> Option<&'static Api> {
+    APIS.binary_search_by_key(&key, |api| api.key).ok().map(|i| &APIS[i])
+}
+
+/// Whether the header of (key, version) carries tagged fields. ApiVersions above what is served still has a header that can be read, since it is answered.
+fn is_flexible(key: i16, version: i16) -> bool {
+    find(key).is_some_and(|api| version >= api.flexible)
+}
 
 /// What a handler knows of the connection a request came by.
 #[derive(Debug)]
@@ -35,6 +138,17 @@ pub enum Outcome {
     Close(CloseReason),
 }
 
+impl std::fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Outcome::Reply(reply) => f.debug_tuple("Reply").field(reply).finish(),
+            Outcome::Later(_) => f.write_str("Later"),
+            Outcome::Silent => f.write_str("Silent"),
+            Outcome::Close(reason) => f.debug_tuple("Close").field(reason).finish(),
+        }
+    }
+}
+
 /// Why a connection is closed by a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CloseReason {
@@ -56,8 +170,63 @@ pub struct Request<'a> {
     pub body: Bytes,
 }
 
-/// Takes one frame (without its length prefix): header, version check, preflight, decode, handler.
+/// Takes one frame (without its length prefix): header, version check, preflight, decode, handler. A panic of a handler passes through: the connection
+/// that polls this closes.
 pub async fn accept(broker: &Arc<Broker>, connection: &Connection, frame: Bytes) -> Outcome {
-    let _ = (broker, connection, frame);
-    todo!()
+    let Some(header) = header::parse(&frame, is_flexible) else {
+        return Outcome::Close(CloseReason::Unreadable("request header".to_string()));
+    };
+    let (api_key, api_version) = (header.api_key, header.api_version);
+    if !find(api_key).is_some_and(|api| api.serves(api_version)) {
+        if api_key == api_versions::KEY {
+            return Outcome::Reply(api_versions::unsupported(&header));
+        }
+        return Outcome::Close(CloseReason::Unsupported { api_key, api_version, client_id: header.client_id });
+    }
+    let body = frame.slice(header.size_bytes..);
+    if let Err(reason) = preflight::check(api_key, api_version, &body) {
+        return Outcome::Close(CloseReason::Unreadable(reason.to_string()));
+    }
+    dispatch(Request { broker, connection, header, body }).await
+}
+
+/// Decodes a body that preflight let through. Bytes after the message are ignored, as Kafka does.
+fn decode<M: Decodable>(request: &Request<'_>) -> Result<M, CloseReason> {
+    let mut body = request.body.clone();
+    match catch_unwind(AssertUnwindSafe(|| M::decode(&mut body, request.header.api_version))) {
+        Ok(Ok(message)) => Ok(message),
+        Ok(Err(error)) => Err(CloseReason::Unreadable(error.to_string())),
+        Err(_) => Err(CloseReason::Unreadable("the decoder panicked".to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table_is_sorted_by_key_without_duplicates() {
+        assert!(APIS.is_sorted_by(|a, b| a.key < b.key), "{APIS:?}");
+    }
+
+    #[test]
+    fn versions_stay_within_what_the_messages_know() {
+        for api in APIS {
+            let key = ApiKey::try_from(api.key).unwrap_or_else(|_| panic!("{api:?} is not Kafka's"));
+            let known = key.valid_versions();
+            assert!(api.max <= known.max && api.served_min >= known.min, "{api:?}: messages know {known}");
+            for version in api.served_min..=api.max {
+                let flexible = key.request_header_version(version) == 2;
+                assert_eq!(flexible, version >= api.flexible, "{} v{version}", api.name);
+            }
+            assert_eq!(format!("{key:?}"), api.name);
+        }
+    }
+
+    #[test]
+    fn every_api_served_has_a_shape() {
+        for api in APIS {
+            assert!(preflight::shape(api.key).is_some(), "{} has no shape in wire/preflight.rs", api.name);
+        }
+    }
 }

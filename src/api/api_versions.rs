@@ -1,0 +1,71 @@
+//! ApiVersions (18), v0–4: which APIs and versions there are. The list is the table of [`super::APIS`].
+//!
+//! v3 is flexible, but the response header never is (KIP-511). An unknown version is answered with UNSUPPORTED_VERSION in v0, ApiVersions' own entry in
+//! it: Java and franz-go open with v5 and step down. Finalized features are advertised once something stands behind them: none yet.
+
+use super::{APIS, Api, Outcome, Request, reply};
+use crate::wire::{Reply, header::RequestHeader};
+use kafka_protocol::{
+    ResponseError,
+    messages::{ApiVersionsRequest, ApiVersionsResponse, api_versions_response::ApiVersion},
+};
+
+/// Key of this API.
+pub const KEY: i16 = 18;
+
+/// Answers with the table.
+pub async fn handle(request: Request<'_>, message: ApiVersionsRequest) -> Outcome {
+    let header = &request.header;
+    let name_is_wrong = |name: &str| header.api_version >= 3 && !is_software_name(name);
+    if name_is_wrong(&message.client_software_name) || name_is_wrong(&message.client_software_version) {
+        let refused = ApiVersionsResponse::default().with_error_code(ResponseError::InvalidRequest.code());
+        return Outcome::Reply(reply::message(header, &refused));
+    }
+    let response = ApiVersionsResponse::default().with_api_keys(APIS.iter().map(entry).collect());
+    Outcome::Reply(reply::message(header, &response))
+}
+
+/// The reply to a version that is not served: v0, error 35, ApiVersions' own entry.
+pub fn unsupported(header: &RequestHeader) -> Reply {
+    let own = APIS.iter().filter(|api| api.key == KEY).map(entry).collect();
+    let response =
+        ApiVersionsResponse::default().with_error_code(ResponseError::UnsupportedVersion.code()).with_api_keys(own);
+    reply::message_as(header, &response, 0)
+}
+
+fn entry(api: &Api) -> ApiVersion {
+    ApiVersion::default().with_api_key(api.key).with_min_version(api.min).with_max_version(api.max)
+}
+
+/// KIP-511: letters and digits, with dots and dashes between them.
+fn is_software_name(name: &str) -> bool {
+    let is_alphanumeric = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
+    let bytes = name.as_bytes();
+    is_alphanumeric(bytes.first())
+        && is_alphanumeric(bytes.last())
+        && bytes.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_version_is_answered_in_v0_with_the_own_entry() {
+        let header = RequestHeader { api_key: KEY, api_version: 5, correlation_id: 7, client_id: None, size_bytes: 0 };
+        let own = APIS.iter().find(|api| api.key == KEY).unwrap();
+        let mut expected = vec![0, 0, 0, 16, 0, 0, 0, 7, 0, 35, 0, 0, 0, 1];
+        for value in [KEY, own.min, own.max] {
+            expected.extend_from_slice(&value.to_be_bytes());
+        }
+        assert_eq!(unsupported(&header).chunks.concat(), expected);
+    }
+
+    #[test]
+    fn software_names_follow_kip_511() {
+        assert!(is_software_name("apache-kafka-java") && is_software_name("4.4.0") && is_software_name("a"));
+        assert!(
+            !is_software_name("") && !is_software_name("-a") && !is_software_name("a.") && !is_software_name("a b")
+        );
+    }
+}
