@@ -22,6 +22,8 @@ mod health;
 mod index;
 pub mod log;
 pub mod record;
+#[allow(dead_code)]
+mod names;
 mod recovery;
 mod region;
 pub mod retention;
