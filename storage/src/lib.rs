@@ -21,9 +21,9 @@ pub mod error;
 mod health;
 mod index;
 pub mod log;
-pub mod record;
 #[allow(dead_code)]
 mod names;
+pub mod record;
 mod recovery;
 mod region;
 pub mod retention;
