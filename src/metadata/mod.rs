@@ -13,6 +13,7 @@ pub mod placement;
 pub mod quorum;
 mod raft;
 
-pub use command::{Command, ConfigResource, NewTopic, Outcome, Refusal};
+pub use command::{Command, ConfigResource, FEATURE_LEVEL, NewPartitions, NewTopic, Outcome, Refusal};
+pub use delta::{Delta, TopicChange};
 pub use image::{BrokerRegistration, Image, PartitionFacts, Topic};
 pub use quorum::{ProposeError, Quorum, QuorumOptions};
