@@ -8,15 +8,15 @@ use tokio::signal::unix::{SignalKind, signal};
 /// How to run a broker.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where the data lives; made when absent.
-    #[arg(long, value_name = "DIR", default_value = "./data", conflicts_with = "ephemeral")]
-    data_dir: PathBuf,
-    /// Address of the Kafka listener; port 0 takes any free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
-    kafka: String,
-    /// Address of the HTTP listener; port 0 takes any free one.
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9080")]
-    http: String,
+    /// Where the data lives; made when absent [default: log.dirs, else ./data].
+    #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
+    data_dir: Option<PathBuf>,
+    /// Address of the Kafka listener; port 0 takes any free one [default: listeners, else 127.0.0.1:9092].
+    #[arg(long, value_name = "HOST:PORT")]
+    kafka: Option<String>,
+    /// Address of the HTTP listener; port 0 takes any free one [default: millstream.http, else 127.0.0.1:9080].
+    #[arg(long, value_name = "HOST:PORT")]
+    http: Option<String>,
     /// Settings file, `key=value` lines as in Kafka's server.properties.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -69,14 +69,18 @@ fn serve(args: ServeArgs) -> Result<(), String> {
         ),
         false => None,
     };
-    let data_dir = throw_away.as_ref().map_or(args.data_dir, |d| d.path().to_owned());
+    let data_dir = throw_away.as_ref().map_or(args.data_dir, |d| Some(d.path().to_owned()));
     let file = match &args.config {
         Some(path) => Some(std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?),
         None => None,
     };
     let environment: Vec<(String, String)> =
         std::env::vars().filter(|(name, _)| name.starts_with("MILLSTREAM_") && name != "MILLSTREAM_LOG").collect();
-    let mut config = Config::load(data_dir, &args.kafka, &args.http, file.as_deref(), &environment, &args.sets)?;
+    let mut config =
+        Config::load(data_dir, args.kafka.as_deref(), args.http.as_deref(), file.as_deref(), &environment, &args.sets)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     config.stop_timeout_ms = args.stop_timeout.saturating_mul(1000);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -1,16 +1,35 @@
 //! Settings: one table of every name, with type, default, meaning and whether it acts here.
+//!
+//! Belongs here: the table ([`table`]), reading and checking what a node was started with ([`load`]), and turning names into typed
+//! values ([`resolve`]). Must not: know brokers, topics that exist, or requests. A topic's value comes from the topic itself, else from the
+//! broker settings that are its synonyms (dynamic for this broker, dynamic for all, static), else from the default.
+
+mod check;
+mod load;
+mod resolve;
+mod table;
+
+pub use check::{validate_broker_dynamic, validate_topic};
+pub use table::{broker_definition, broker_definitions, topic_definition, topic_definitions};
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 /// What a resolved setting came from; later ones win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
+    /// Kafka's default, or ours.
     Default,
+    /// The settings file.
     File,
+    /// An environment variable.
     Environment,
+    /// `--set`, or the embedding program.
     CommandLine,
+    /// Set at run time for all brokers.
     DynamicDefault,
+    /// Set at run time for this broker.
     DynamicBroker,
+    /// Set on the topic.
     Topic,
 }
 
@@ -36,29 +55,48 @@ pub struct Config {
 /// Broker-wide settings resolved and typed (static ones and the cluster's dynamic ones laid over them).
 #[derive(Clone, Debug)]
 pub struct BrokerSettings {
+    /// auto.create.topics.enable.
     pub auto_create_topics: bool,
+    /// num.partitions, 1 or more.
     pub num_partitions: i32,
+    /// default.replication.factor, 1 or more.
     pub default_replication_factor: i16,
+    /// delete.topic.enable.
     pub delete_topic_enable: bool,
+    /// socket.request.max.bytes.
     pub socket_request_max_bytes: usize,
+    /// fetch.max.bytes: the most one fetch is answered with.
     pub fetch_max_bytes: usize,
+    /// connections.max.idle.ms; `u64::MAX` = never closed.
     pub connections_max_idle_ms: u64,
+    /// max.connections.
     pub max_connections: usize,
+    /// producer.id.expiration.ms.
     pub producer_id_expiration_ms: i64,
+    /// log.retention.check.interval.ms.
     pub retention_check_interval_ms: u64,
+    /// max.incremental.fetch.session.cache.slots.
     pub fetch_session_slots: usize,
+    /// millstream.histograms.max: most latency histograms kept.
+    pub histograms_max: usize,
 }
 
 /// Settings of one topic resolved and typed: topic override, else broker synonym, else default.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicSettings {
+    /// cleanup.policy names `delete`.
     pub cleanup_delete: bool,
+    /// cleanup.policy names `compact`.
     pub cleanup_compact: bool,
+    /// max.message.bytes: largest record batch.
     pub max_message_bytes: usize,
+    /// min.insync.replicas, 1 or more.
     pub min_insync_replicas: i32,
     /// message.timestamp.type=LogAppendTime.
     pub log_append_time: bool,
+    /// message.timestamp.before.max.ms; `i64::MAX` = any.
     pub timestamp_before_max_ms: i64,
+    /// message.timestamp.after.max.ms; `i64::MAX` = any.
     pub timestamp_after_max_ms: i64,
     /// compression.type; `None` = producer.
     pub compression: Option<u8>,
@@ -66,11 +104,13 @@ pub struct TopicSettings {
     pub flush_messages: i64,
     /// flush.ms; `i64::MAX` = never.
     pub flush_ms: i64,
+    /// segment.jitter.ms: upper bound (exclusive) of what a partition draws and takes off `log.segment_ms`; 0 = none.
+    pub segment_jitter_ms: i64,
     /// millstream.durability=fsync.
     pub durable: bool,
     /// millstream.validate=full.
     pub validate_full: bool,
-    /// What storage wants.
+    /// What storage wants. `retention_ms` and `retention_bytes` are -1 unless cleanup.policy names `delete`.
     pub log: millstream_storage::LogConfig,
 }
 
@@ -96,92 +136,66 @@ pub enum Effect {
     Acts,
     /// Accepted and shown for the sake of tools; does nothing here (a warning says so).
     Accepted,
+    /// Ignoring it would change what a user asked for: only its default is accepted until it acts.
+    Later,
+    /// Kafka dropped it; accepted and ignored with a warning, shown only where it was set.
+    Removed,
+}
+
+/// Values a setting may have, besides being of its kind.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Range {
+    /// Any value of the kind.
+    Any,
+    /// Whole numbers from..=to.
+    Whole(i64, i64),
+    /// Numbers from..=to.
+    Real(f64, f64),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A list of these words, each at most once; it may be empty.
+    ListOf(&'static [&'static str]),
 }
 
 /// One setting of the table.
 #[derive(Debug)]
 pub struct Definition {
+    /// Kafka's name, or ours with the prefix `millstream.`.
     pub name: &'static str,
+    /// Type.
     pub kind: Kind,
-    pub default: &'static str,
-    /// Changes at run time are taken (IncrementalAlterConfigs).
+    /// Default; `None` = not set (Kafka's null).
+    pub default: Option<&'static str>,
+    /// Changes at run time are taken (IncrementalAlterConfigs). Always so for topic settings.
     pub dynamic: bool,
+    /// Whether it acts.
     pub effect: Effect,
+    /// Values allowed.
+    pub range: Range,
+    /// Meaning, one sentence.
     pub doc: &'static str,
     /// For a topic setting: broker names that give its default, strongest first (`log.retention.ms`, `log.retention.minutes`, …).
     pub synonyms: &'static [&'static str],
 }
 
-/// Topic settings known.
-pub fn topic_definitions() -> &'static [Definition] {
-    todo!()
-}
-/// Broker settings known.
-pub fn broker_definitions() -> &'static [Definition] {
-    todo!()
-}
-
 /// One resolved value with where it came from, for DescribeConfigs and `millstream config`.
 #[derive(Clone, Debug)]
 pub struct Resolved {
+    /// The setting.
     pub definition: &'static Definition,
-    pub value: String,
+    /// Value in force, in the setting's own unit; `None` = not set.
+    pub value: Option<String>,
+    /// Where `value` came from.
     pub source: Source,
-    /// Every level that gives a value, strongest first: (name, value, source).
+    /// Every level that gives a value, strongest first: (name, value as given there, source).
     pub synonyms: Vec<(&'static str, String, Source)>,
 }
 
 /// Cluster-wide and per-broker dynamic settings as the metadata image holds them.
 #[derive(Clone, Debug, Default)]
 pub struct Dynamic {
+    /// Set for all brokers.
     pub default: BTreeMap<String, String>,
+    /// Set for this broker.
     pub broker: BTreeMap<String, String>,
-}
-
-impl Config {
-    /// Reads `file` (`key=value`, as server.properties), then the environment (`MILLSTREAM_` + name in capitals, dots as underscores), then `sets`. A misspelled name is refused
-    /// with the nearest valid one, a bad value with what is allowed. `data_dir`, `kafka`, `http` of the command line win over the file's names for them.
-    pub fn load(
-        data_dir: PathBuf,
-        kafka: &str,
-        http: &str,
-        file: Option<&str>,
-        environment: &[(String, String)],
-        sets: &[(String, String)],
-    ) -> Result<Config, String> {
-        todo!("{data_dir:?} {kafka} {http} {file:?} {environment:?} {sets:?}")
-    }
-    /// Defaults on free loopback ports: for tests and embedding.
-    pub fn local(data_dir: impl Into<PathBuf>) -> Config {
-        todo!("{:?}", data_dir.into())
-    }
-    /// The same with one setting given (panics on an invalid one: for tests and embedding).
-    pub fn set(self, name: &str, value: &str) -> Config {
-        todo!("{name} {value}")
-    }
-    /// Typed broker settings under `dynamic`.
-    pub fn broker(&self, dynamic: &Dynamic) -> BrokerSettings {
-        todo!("{dynamic:?}")
-    }
-    /// Typed settings of a topic with overrides `topic`.
-    pub fn topic(&self, topic: &BTreeMap<String, String>, dynamic: &Dynamic) -> TopicSettings {
-        todo!("{topic:?} {dynamic:?}")
-    }
-    /// Every topic setting with value, source and synonyms.
-    pub fn resolve_topic(&self, topic: &BTreeMap<String, String>, dynamic: &Dynamic) -> Vec<Resolved> {
-        todo!("{topic:?} {dynamic:?}")
-    }
-    /// Every broker setting with value, source and synonyms.
-    pub fn resolve_broker(&self, dynamic: &Dynamic) -> Vec<Resolved> {
-        todo!("{dynamic:?}")
-    }
-}
-
-/// Checks one topic setting: unknown name, value out of range, or not acted on yet; the sentence goes to the client with INVALID_CONFIG.
-pub fn validate_topic(name: &str, value: &str) -> Result<(), String> {
-    todo!("{name} {value}")
-}
-/// Checks one dynamic broker setting.
-pub fn validate_broker_dynamic(name: &str, value: &str) -> Result<(), String> {
-    todo!("{name} {value}")
 }

@@ -1,0 +1,304 @@
+//! From names to values: which level wins, in which unit, and what type it has.
+
+use super::{
+    BrokerSettings, Config, Definition, Dynamic, Effect, Resolved, Source, TopicSettings, broker_definition,
+    broker_definitions, check, topic_definition, topic_definitions,
+};
+use millstream_storage::LogConfig;
+use std::{collections::BTreeMap, str::FromStr};
+
+impl Config {
+    /// Typed broker settings under `dynamic`.
+    pub fn broker(&self, dynamic: &Dynamic) -> BrokerSettings {
+        let idle: i64 = self.broker_value("connections.max.idle.ms", dynamic);
+        let bytes = |name| usize::try_from(self.broker_value::<i64>(name, dynamic)).unwrap_or(0);
+        BrokerSettings {
+            auto_create_topics: self.broker_flag("auto.create.topics.enable", dynamic),
+            num_partitions: self.broker_value("num.partitions", dynamic),
+            default_replication_factor: self
+                .broker_value::<i32>("default.replication.factor", dynamic)
+                .clamp(1, i32::from(i16::MAX)) as i16,
+            delete_topic_enable: self.broker_flag("delete.topic.enable", dynamic),
+            socket_request_max_bytes: bytes("socket.request.max.bytes"),
+            fetch_max_bytes: bytes("fetch.max.bytes"),
+            connections_max_idle_ms: u64::try_from(idle).unwrap_or(u64::MAX),
+            max_connections: bytes("max.connections"),
+            producer_id_expiration_ms: self.broker_value("producer.id.expiration.ms", dynamic),
+            retention_check_interval_ms: self.broker_value("log.retention.check.interval.ms", dynamic),
+            fetch_session_slots: bytes("max.incremental.fetch.session.cache.slots"),
+            histograms_max: bytes("millstream.histograms.max"),
+        }
+    }
+
+    /// Typed settings of a topic with overrides `topic`.
+    pub fn topic(&self, topic: &BTreeMap<String, String>, dynamic: &Dynamic) -> TopicSettings {
+        let text = |name| self.topic_text(name, topic, dynamic);
+        let policy = text("cleanup.policy");
+        let cleanup_delete = check::items(&policy).any(|p| p == "delete");
+        let retained = |limit: i64| if cleanup_delete && limit >= 0 { limit } else { -1 };
+        let number = |name| self.topic_value::<i64>(name, topic, dynamic);
+        let small = |name| u32::try_from(number(name)).unwrap_or(u32::MAX);
+        let durable = text("millstream.durability") == "fsync";
+        TopicSettings {
+            cleanup_delete,
+            cleanup_compact: check::items(&policy).any(|p| p == "compact"),
+            max_message_bytes: usize::try_from(number("max.message.bytes")).unwrap_or(0),
+            min_insync_replicas: self.topic_value("min.insync.replicas", topic, dynamic),
+            log_append_time: text("message.timestamp.type") == "LogAppendTime",
+            timestamp_before_max_ms: number("message.timestamp.before.max.ms"),
+            timestamp_after_max_ms: number("message.timestamp.after.max.ms"),
+            compression: codec(&text("compression.type")),
+            flush_messages: number("flush.messages"),
+            flush_ms: number("flush.ms"),
+            segment_jitter_ms: number("segment.jitter.ms"),
+            durable,
+            validate_full: text("millstream.validate") == "full",
+            log: LogConfig {
+                segment_bytes: small("segment.bytes"),
+                segment_ms: number("segment.ms"),
+                index_interval_bytes: small("index.interval.bytes"),
+                segment_index_bytes: small("segment.index.bytes"),
+                retention_ms: retained(number("retention.ms")),
+                retention_bytes: retained(number("retention.bytes")),
+                file_delete_delay_ms: number("file.delete.delay.ms"),
+                durable,
+            },
+        }
+    }
+
+    /// Every topic setting with value, source and synonyms. Those that Kafka dropped are there only where the topic has them.
+    pub fn resolve_topic(&self, topic: &BTreeMap<String, String>, dynamic: &Dynamic) -> Vec<Resolved> {
+        topic_definitions()
+            .iter()
+            .filter(|d| d.effect != Effect::Removed || topic.contains_key(d.name))
+            .map(|d| resolved(d, self.topic_levels(d, topic, dynamic)))
+            .collect()
+    }
+
+    /// Every broker setting with value, source and synonyms.
+    pub fn resolve_broker(&self, dynamic: &Dynamic) -> Vec<Resolved> {
+        broker_definitions()
+            .iter()
+            .filter(|d| d.effect != Effect::Removed || self.given.contains_key(d.name))
+            .map(|d| resolved(d, self.broker_levels(d, dynamic)))
+            .collect()
+    }
+
+    /// broker.rack, if given.
+    pub fn rack(&self) -> Option<String> {
+        self.given.get("broker.rack").map(|(rack, _)| rack.clone()).filter(|rack| !rack.is_empty())
+    }
+
+    /// millstream.http.hosts: further names by which the HTTP listener may be called.
+    pub fn http_hosts(&self) -> Vec<String> {
+        let hosts = self.given.get("millstream.http.hosts").map_or("", |(hosts, _)| hosts);
+        check::items(hosts).map(str::to_ascii_lowercase).collect()
+    }
+
+    /// Every level that gives `definition` a value, strongest first.
+    fn broker_levels(&self, definition: &'static Definition, dynamic: &Dynamic) -> Vec<(&'static str, String, Source)> {
+        let name = definition.name;
+        let mut levels = Vec::new();
+        if definition.dynamic {
+            levels.extend(dynamic.broker.get(name).map(|v| (name, v.clone(), Source::DynamicBroker)));
+            levels.extend(dynamic.default.get(name).map(|v| (name, v.clone(), Source::DynamicDefault)));
+        }
+        levels.extend(self.given.get(name).map(|(v, source)| (name, v.clone(), *source)));
+        levels.extend(self.of_fields(name).map(|v| (name, v, Source::CommandLine)));
+        levels.extend(definition.default.map(|v| (name, v.to_owned(), Source::Default)));
+        levels
+    }
+
+    /// Settings that live in fields of the configuration: their value when no source names them.
+    fn of_fields(&self, name: &str) -> Option<String> {
+        if self.given.contains_key(name) {
+            return None;
+        }
+        match name {
+            "node.id" | "broker.id" => Some(self.node_id.to_string()),
+            "log.dirs" => Some(self.data_dir.display().to_string()),
+            "listeners" => Some(format!("PLAINTEXT://{}", self.kafka)),
+            "millstream.http" => Some(self.http.clone()),
+            _ => None,
+        }
+    }
+
+    fn topic_levels(
+        &self,
+        definition: &'static Definition,
+        topic: &BTreeMap<String, String>,
+        dynamic: &Dynamic,
+    ) -> Vec<(&'static str, String, Source)> {
+        let mut levels: Vec<_> =
+            topic.get(definition.name).map(|v| (definition.name, v.clone(), Source::Topic)).into_iter().collect();
+        let brokers = definition.synonyms.iter().filter_map(|name| broker_definition(name));
+        levels.extend(brokers.flat_map(|broker| self.broker_levels(broker, dynamic)));
+        if definition.synonyms.is_empty() {
+            levels.extend(definition.default.map(|v| (definition.name, v.to_owned(), Source::Default)));
+        }
+        levels
+    }
+
+    fn broker_text(&self, name: &str, dynamic: &Dynamic) -> String {
+        let Some(definition) = broker_definition(name) else { unreachable!("{name} is not in the table") };
+        self.broker_levels(definition, dynamic).into_iter().next().map_or_else(String::new, |(_, value, _)| value)
+    }
+
+    /// A value that does not parse (another release wrote it) gives the default.
+    fn broker_value<T: FromStr + Default>(&self, name: &str, dynamic: &Dynamic) -> T {
+        let value = self.broker_text(name, dynamic);
+        let default = || broker_definition(name).and_then(|d| d.default).and_then(|v| v.parse().ok());
+        value.trim().parse().ok().or_else(default).unwrap_or_default()
+    }
+
+    fn broker_flag(&self, name: &str, dynamic: &Dynamic) -> bool {
+        check::boolean(self.broker_text(name, dynamic).trim()).unwrap_or(false)
+    }
+
+    /// The value in force of a topic setting, in its own unit.
+    fn topic_text(&self, name: &str, topic: &BTreeMap<String, String>, dynamic: &Dynamic) -> String {
+        let Some(definition) = topic_definition(name) else { unreachable!("{name} is not in the table") };
+        let value = resolved(definition, self.topic_levels(definition, topic, dynamic)).value;
+        value.unwrap_or_default().trim().to_owned()
+    }
+
+    fn topic_value<T: FromStr + Default>(&self, name: &str, topic: &BTreeMap<String, String>, dynamic: &Dynamic) -> T {
+        let value = self.topic_text(name, topic, dynamic);
+        let default = || topic_definition(name).and_then(|d| d.default).and_then(|v| v.parse().ok());
+        value.parse().ok().or_else(default).unwrap_or_default()
+    }
+}
+
+fn resolved(definition: &'static Definition, synonyms: Vec<(&'static str, String, Source)>) -> Resolved {
+    let first = synonyms.first();
+    let value = first.map(|(name, value, _)| in_ms(name, value));
+    let source = first.map_or(Source::Default, |(_, _, source)| *source);
+    Resolved { definition, value, source, synonyms }
+}
+
+/// `value` of the broker setting `name` in ms where that one counts hours or minutes and its topic setting does not.
+fn in_ms(name: &str, value: &str) -> String {
+    let unit = match name {
+        "log.retention.hours" | "log.roll.hours" | "log.roll.jitter.hours" => 3_600_000,
+        "log.retention.minutes" => 60_000,
+        _ => return value.to_owned(),
+    };
+    match value.trim().parse::<i64>() {
+        Ok(n) if n < 0 => "-1".to_owned(),
+        Ok(n) => n.saturating_mul(unit).to_string(),
+        Err(_) => value.to_owned(),
+    }
+}
+
+/// Kafka's codec number; `None` = what the producer chose.
+fn codec(name: &str) -> Option<u8> {
+    match name {
+        "uncompressed" => Some(0),
+        "gzip" => Some(1),
+        "snappy" => Some(2),
+        "lz4" => Some(3),
+        "zstd" => Some(4),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    fn plain() -> Config {
+        Config::local("/nowhere")
+    }
+
+    #[test]
+    fn defaults_are_kafkas() {
+        let t = plain().topic(&map(&[]), &Dynamic::default());
+        assert_eq!(t.log.retention_ms, 604_800_000);
+        assert_eq!(t.log.retention_bytes, -1);
+        assert_eq!(t.log.segment_ms, 604_800_000);
+        assert_eq!(t.log.segment_bytes, 1 << 30);
+        assert_eq!(t.max_message_bytes, 1_048_588);
+        assert_eq!((t.flush_ms, t.flush_messages), (i64::MAX, i64::MAX));
+        assert_eq!(t.timestamp_after_max_ms, 3_600_000);
+        assert!(t.durable && t.cleanup_delete && !t.cleanup_compact && !t.log_append_time);
+        assert_eq!(t.compression, None);
+        let b = plain().broker(&Dynamic::default());
+        assert!(b.auto_create_topics && b.delete_topic_enable);
+        assert_eq!((b.num_partitions, b.default_replication_factor), (1, 1));
+        assert_eq!(b.socket_request_max_bytes, 104_857_600);
+        assert_eq!(b.max_connections, i32::MAX as usize);
+    }
+
+    #[test]
+    fn the_table_agrees_with_its_synonyms() {
+        for r in plain().resolve_topic(&map(&[]), &Dynamic::default()) {
+            assert_eq!(r.value.as_deref(), r.definition.default, "{}", r.definition.name);
+            assert_eq!(r.source, Source::Default, "{}", r.definition.name);
+        }
+        for d in topic_definitions() {
+            for s in d.synonyms {
+                assert!(broker_definition(s).is_some(), "{s}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stronger_synonym_wins_and_units_convert() {
+        let config = plain().set("log.retention.hours", "1");
+        let none = map(&[]);
+        let still = Dynamic::default();
+        assert_eq!(config.topic(&none, &still).log.retention_ms, 3_600_000);
+        let config = config.set("log.retention.minutes", "2");
+        assert_eq!(config.topic(&none, &still).log.retention_ms, 120_000);
+        let config = config.set("log.retention.ms", "3");
+        assert_eq!(config.topic(&none, &still).log.retention_ms, 3);
+        let dynamic = Dynamic { default: map(&[("log.retention.ms", "4")]), broker: map(&[]) };
+        assert_eq!(config.topic(&none, &dynamic).log.retention_ms, 4);
+        let dynamic = Dynamic { broker: map(&[("log.retention.ms", "5")]), ..dynamic };
+        assert_eq!(config.topic(&none, &dynamic).log.retention_ms, 5);
+        let own = map(&[("retention.ms", "6")]);
+        assert_eq!(config.topic(&own, &dynamic).log.retention_ms, 6);
+        let all = config.resolve_topic(&own, &dynamic);
+        let r = all.iter().find(|r| r.definition.name == "retention.ms").unwrap();
+        let levels: Vec<_> = r.synonyms.iter().map(|(n, v, s)| (*n, v.as_str(), *s)).collect();
+        assert_eq!(
+            levels,
+            [
+                ("retention.ms", "6", Source::Topic),
+                ("log.retention.ms", "5", Source::DynamicBroker),
+                ("log.retention.ms", "4", Source::DynamicDefault),
+                ("log.retention.ms", "3", Source::CommandLine),
+                ("log.retention.minutes", "2", Source::CommandLine),
+                ("log.retention.hours", "1", Source::CommandLine),
+                ("log.retention.hours", "168", Source::Default),
+            ]
+        );
+        assert_eq!(plain().set("log.retention.hours", "-1").topic(&none, &still).log.retention_ms, -1);
+        assert_eq!(plain().set("log.roll.hours", "2").topic(&none, &still).log.segment_ms, 7_200_000);
+        assert_eq!(plain().set("log.flush.scheduler.interval.ms", "9").topic(&none, &still).flush_ms, 9);
+        assert_eq!(plain().set("message.max.bytes", "77").topic(&none, &still).max_message_bytes, 77);
+    }
+
+    #[test]
+    fn a_compacted_topic_is_not_cut_by_retention() {
+        let t = plain().topic(&map(&[("cleanup.policy", "compact"), ("retention.ms", "1")]), &Dynamic::default());
+        assert!(t.cleanup_compact && !t.cleanup_delete);
+        assert_eq!((t.log.retention_ms, t.log.retention_bytes), (-1, -1));
+        let t =
+            plain().topic(&map(&[("cleanup.policy", "compact, delete"), ("retention.ms", "1")]), &Dynamic::default());
+        assert!(t.cleanup_compact && t.cleanup_delete);
+        assert_eq!(t.log.retention_ms, 1);
+    }
+
+    #[test]
+    fn static_settings_ignore_the_dynamic_level() {
+        let dynamic =
+            Dynamic { default: map(&[("num.partitions", "9"), ("max.connections", "5")]), ..Dynamic::default() };
+        let b = plain().broker(&dynamic);
+        assert_eq!((b.num_partitions, b.max_connections), (1, 5));
+    }
+}
