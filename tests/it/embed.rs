@@ -1,0 +1,42 @@
+//! The same broker in this process.
+
+use crate::{
+    support::{http_get, temp},
+    wire::{ANYONE, Client, batch, now_ms},
+};
+use millstream::{Config, Env, Node};
+
+#[test]
+fn a_node_starts_serves_and_stops_in_process() {
+    let dir = temp();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    for round in 0..2 {
+        let node = runtime.block_on(Node::start(Config::local(dir.path()), Env::real())).unwrap();
+        let mut c = Client::connect(&node.kafka().to_string());
+        if round == 0 {
+            assert_eq!(c.create_topic("a", 1, &[]), 0);
+        }
+        assert_eq!(c.produce("a", 0, batch(ANYONE, now_ms(), &["x"]), -1).base_offset, round);
+        assert_eq!(http_get(&node.http().to_string(), "/readyz").0, 200);
+        runtime.block_on(node.stop());
+    }
+}
+
+#[test]
+fn two_nodes_live_in_one_process() {
+    let (one, two) = (temp(), temp());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let nodes: Vec<Node> = [&one, &two]
+        .map(|d| {
+            runtime.block_on(Node::start(Config::local(d.path()).set("num.partitions", "3"), Env::real())).unwrap()
+        })
+        .into();
+    let mut c = Client::connect(&nodes[0].kafka().to_string());
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    let mut other = Client::connect(&nodes[1].kafka().to_string());
+    assert_ne!(other.list_offset("a", 0, -1).0, 0, "the other node knows nothing of it");
+    assert_eq!(c.list_offset("a", 0, -1), (0, -1, 0));
+    for node in nodes {
+        runtime.block_on(node.stop());
+    }
+}

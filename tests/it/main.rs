@@ -1,0 +1,17 @@
+//! The real binary against real clients, over real sockets and files; every port is 0 and every directory its own.
+//!
+//! One test binary, so that it links once. `MILLSTREAM_TEST_KAFKA=HOST:PORT` points the client tests at another broker (Apache Kafka, say), to tell a
+//! fault of the broker from one of the test; tests that need to start or kill the broker are passed over then.
+
+mod clients;
+mod crash;
+mod damage;
+mod disk_full;
+mod embed;
+mod exact;
+mod flush_failure;
+mod hostile;
+mod kcat;
+mod serve;
+mod support;
+mod wire;
