@@ -101,13 +101,14 @@ struct Reader<'a> {
 const SHORT: BatchError = BatchError::Invalid("record ends beyond its bytes");
 
 impl<'a> Reader<'a> {
+    #[inline(always)]
     fn take(&mut self, n: usize) -> Result<&'a [u8], BatchError> {
         let (head, tail) = self.bytes.split_at_checked(n).ok_or(SHORT)?;
         self.bytes = tail;
         Ok(head)
     }
 
-    #[inline]
+    #[inline(always)]
     fn varlong(&mut self) -> Result<i64, BatchError> {
         // Most are one byte.
         let (&first, tail) = self.bytes.split_first().ok_or(SHORT)?;
@@ -130,12 +131,12 @@ impl<'a> Reader<'a> {
         Err(BatchError::Invalid("varint is cut short or too long"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn varint(&mut self) -> Result<i32, BatchError> {
         i32::try_from(self.varlong()?).map_err(|_| BatchError::Invalid("varint exceeds 32 bits"))
     }
 
-    #[inline]
+    #[inline(always)]
     fn nullable(&mut self) -> Result<Option<&'a [u8]>, BatchError> {
         match self.varint()? {
             -1 => Ok(None),
@@ -144,12 +145,13 @@ impl<'a> Reader<'a> {
         }
     }
 
+    #[inline(always)]
     fn header(&mut self) -> Result<(&'a [u8], Option<&'a [u8]>), BatchError> {
         let key = self.nullable()?.ok_or(BatchError::Invalid("header key is null"))?;
         Ok((key, self.nullable()?))
     }
 
-    #[inline]
+    #[inline(always)]
     fn record(&mut self) -> Result<Record<'a>, BatchError> {
         let length = self.varint()?;
         let length = usize::try_from(length).map_err(|_| BatchError::Invalid("record length is negative"))?;

@@ -835,7 +835,11 @@ impl DiskFile for SimFile {
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let state = self.change()?;
         state.room(self.node.len(), offset + bytes.len() as u64)?;
-        self.node.memfd.write_all_at(bytes, offset)
+        self.node.memfd.write_all_at(bytes, offset)?;
+        // Pages written again are dirty again, also with what they held.
+        let sectors = offset as usize / SECTOR_BYTES..(offset as usize + bytes.len()).div_ceil(SECTOR_BYTES);
+        guard(&self.node.durable).lost.retain(|sector, _| !sectors.contains(sector));
+        Ok(())
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {
@@ -1026,9 +1030,9 @@ mod tests {
         file.sync().unwrap();
         let bytes = read(&disk.crash(1), "a").unwrap();
         assert!(bytes.contains(&1), "some was lost for good");
-        file.write_all_at(&[3; 8192], 0).unwrap();
+        file.write_all_at(&[2; 8192], 0).unwrap();
         file.sync().unwrap();
-        assert_eq!(read(&disk.crash(1), "a").unwrap(), [3; 8192], "pages written again are dirty again");
+        assert_eq!(read(&disk.crash(1), "a").unwrap(), [2; 8192], "pages written again are dirty again");
     }
 
     #[test]
