@@ -1,1 +1,728 @@
-//! partition
+//! One replica of one partition: append, read, watermark, producers; the tasks that flush and clean.
+//!
+//! Belongs here: [`Partition`] and everything it owns. Must not: know groups, connections, client-facing requests (errors are named here and become
+//! Kafka's codes in `api`).
+//!
+//! State and its guards: the log's writer and the producers lie behind the partition's one mutex, which is never held across an await; log end, durable end and
+//! watermark are atomics that anybody loads; what waits has a leaf lock of its own ([`waiters`]). A partition is *cold* until something needs its log: then it has no
+//! file, no map, no timer, and its offsets come from the directory's catalogue.
+//!
+//! Flow of an append: [`leader::check`] (no lock) → [`Partition::append_as_leader`] (one lock, one copy) → the log end is published → [`Effects`] tells the
+//! [`flusher`] → a round makes it durable → [`Partition::settle`] moves the watermark and ends what waits.
+
+pub mod cleaner;
+pub mod flusher;
+pub mod leader;
+pub mod producers;
+pub mod waiters;
+
+use crate::{
+    Env,
+    config::TopicSettings,
+    metadata::PartitionFacts,
+    metrics::Metrics,
+    partition::{
+        flusher::Flusher,
+        producers::Producers,
+        waiters::{Goal, Waiters, Wakers},
+    },
+};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use millstream_storage::{self as storage, Batch, Directory, Log, LogReader, LogStat, PartitionId, Slice};
+use std::sync::{
+    Arc, Mutex, MutexGuard,
+    atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering},
+};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+/// What all partitions of a node share.
+#[derive(Debug)]
+pub struct Shared {
+    pub env: Env,
+    pub directory: Directory,
+    pub metrics: Metrics,
+    pub node_id: i32,
+    pub flusher: Flusher,
+    /// Something was appended since the catalogue was written last.
+    pub catalogue_stale: AtomicBool,
+}
+
+/// What all partitions of a topic share.
+#[derive(Debug)]
+pub struct TopicState {
+    pub id: Uuid,
+    pub name: Arc<str>,
+    /// Settings in force; swapped when they change.
+    pub settings: ArcSwap<TopicSettings>,
+}
+
+/// One replica of one partition on this broker.
+#[derive(Debug)]
+pub struct Partition {
+    shared: Arc<Shared>,
+    topic: Arc<TopicState>,
+    index: i32,
+    leader: AtomicI32,
+    leader_epoch: AtomicI32,
+    isr_count: AtomicI32,
+    replica_count: AtomicI32,
+    high_watermark: AtomicI64,
+    /// The log's readers while it is open.
+    reader: ArcSwapOption<LogReader>,
+    state: Mutex<Phase>,
+    waiters: Waiters,
+    /// On the flusher's queue.
+    queued: AtomicBool,
+    /// On the list of those that are flushed in the background.
+    background: AtomicBool,
+    /// The flusher is to see to the producers' snapshot.
+    snapshot_due: AtomicBool,
+    /// Nothing will be acknowledged any more: a flush failed, or a panic under the lock.
+    failed: AtomicBool,
+    deleted: AtomicBool,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Cold,
+    /// Being opened or closed; these want to hear of the end of it.
+    Busy(Vec<oneshot::Sender<Option<Arc<str>>>>),
+    Open(Box<Open>),
+    /// Not served until a restart, and why.
+    Offline(Arc<str>),
+    Deleted,
+    /// The broker stops.
+    Stopped,
+}
+
+/// What the lock guards while the log is open.
+#[derive(Debug)]
+struct Open {
+    log: Log,
+    producers: Producers,
+    bytes_since_snapshot: u64,
+    /// A snapshot taken at an offset, to be written once all below is durable.
+    snapshot: Option<(i64, Vec<u8>)>,
+    /// Wall clock of the last append, ms.
+    used_ms: i64,
+}
+
+/// Why a partition did not do what was asked. Each variant is one of Kafka's codes (`api/errors.rs`).
+#[derive(Debug, thiserror::Error)]
+pub enum PartitionError {
+    /// The log is cold: await [`Partition::open`] and ask again. Never reaches a client.
+    #[error("the log is not open")]
+    NotOpen,
+    #[error("broker is not the leader; it is {leader} in epoch {epoch}")]
+    NotLeader { leader: i32, epoch: i32 },
+    #[error("leader epoch {given} is older than {current}")]
+    FencedLeaderEpoch { given: i32, current: i32 },
+    #[error("leader epoch {given} is newer than {current}")]
+    UnknownLeaderEpoch { given: i32, current: i32 },
+    #[error("{in_sync} replicas in sync, {needed} needed")]
+    NotEnoughReplicas { in_sync: i32, needed: i32 },
+    #[error("batch of {size_bytes} bytes, at most {max_bytes} are allowed (max.message.bytes)")]
+    TooLarge { size_bytes: usize, max_bytes: usize },
+    #[error("timestamp {timestamp} is out of range at {now_ms}")]
+    InvalidTimestamp { timestamp: i64, now_ms: i64 },
+    #[error("{0}")]
+    InvalidRecord(&'static str),
+    #[error("{0}")]
+    InvalidTransactionState(&'static str),
+    #[error(transparent)]
+    Batch(#[from] storage::batch::BatchError),
+    #[error(transparent)]
+    Producer(#[from] producers::ProducerError),
+    #[error("offset {offset} is outside {start}..={end}")]
+    OffsetOutOfRange { offset: i64, start: i64, end: i64 },
+    #[error("damaged batch at offset {offset}")]
+    Corrupt { offset: i64 },
+    #[error("{0}")]
+    Storage(Arc<str>),
+    #[error("the topic was deleted")]
+    Deleted,
+    #[error("the broker is stopping")]
+    Stopping,
+    /// See `limits::WAITERS_PER_PARTITION_MAX`.
+    #[error("too many requests wait for this partition")]
+    TooManyWaiters,
+}
+
+impl From<storage::Error> for PartitionError {
+    fn from(e: storage::Error) -> Self {
+        match e {
+            storage::Error::OffsetOutOfRange { offset, start, end } => {
+                PartitionError::OffsetOutOfRange { offset, start, end }
+            }
+            storage::Error::Corrupt { offset, .. } => PartitionError::Corrupt { offset },
+            storage::Error::Batch(e) => PartitionError::Batch(e),
+            // Closed under our hands: the caller opens it again.
+            storage::Error::Closed => PartitionError::NotOpen,
+            e => PartitionError::Storage(e.to_string().into()),
+        }
+    }
+}
+
+/// What appends leave to be done once no lock is held, gathered over one request: tasks to wake, partitions to flush. Dropping it does it.
+#[derive(Debug, Default)]
+pub struct Effects {
+    wakers: Wakers,
+    dirty: Vec<Arc<Partition>>,
+}
+
+impl Drop for Effects {
+    fn drop(&mut self) {
+        if let Some(first) = self.dirty.first() {
+            let shared = first.shared.clone();
+            shared.flusher.mark(std::mem::take(&mut self.dirty));
+        }
+        self.wakers.wake();
+    }
+}
+
+/// The offsets a client may be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Offsets {
+    pub log_start: i64,
+    /// Equal to the watermark while there are no transactions.
+    pub last_stable: i64,
+    pub high_watermark: i64,
+    pub log_end: i64,
+}
+
+/// One read of a fetch.
+#[derive(Debug, Clone, Copy)]
+pub struct Query {
+    pub offset: i64,
+    pub bytes_max: usize,
+    /// Give the first batch however large it is.
+    pub at_least_one: bool,
+    /// -1 = not given.
+    pub current_leader_epoch: i32,
+    /// -1 = not given.
+    pub last_fetched_epoch: i32,
+}
+
+/// What a read gives.
+#[derive(Debug)]
+pub struct Read {
+    pub offsets: Offsets,
+    pub slice: Option<Slice>,
+    /// The reader's log parted from ours: largest epoch of ours that is not above the reader's, and its end.
+    pub diverging: Option<(i32, i64)>,
+}
+
+impl Partition {
+    /// A cold partition as the metadata has it. No I/O.
+    pub fn new(shared: Arc<Shared>, topic: Arc<TopicState>, index: i32, facts: &PartitionFacts) -> Arc<Partition> {
+        let partition = Partition {
+            shared,
+            topic,
+            index,
+            leader: AtomicI32::new(-1),
+            leader_epoch: AtomicI32::new(-1),
+            isr_count: AtomicI32::new(0),
+            replica_count: AtomicI32::new(0),
+            high_watermark: AtomicI64::new(0),
+            reader: ArcSwapOption::empty(),
+            state: Mutex::new(Phase::Cold),
+            waiters: Waiters::default(),
+            queued: AtomicBool::new(false),
+            background: AtomicBool::new(false),
+            snapshot_due: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
+        };
+        partition.store_facts(facts);
+        Arc::new(partition)
+    }
+
+    /// Its name for ever.
+    pub fn id(&self) -> PartitionId {
+        PartitionId { topic_id: self.topic.id.into_bytes(), partition: self.index }
+    }
+    /// Its topic.
+    pub fn topic(&self) -> &Arc<TopicState> {
+        &self.topic
+    }
+    /// Its number within the topic.
+    pub fn index(&self) -> i32 {
+        self.index
+    }
+    /// Whether its topic is gone.
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+    /// Whether its log is open now.
+    pub fn is_open(&self) -> bool {
+        self.reader.load().is_some()
+    }
+    /// Node id of the leader (-1 = none) and its epoch.
+    pub fn leader(&self) -> (i32, i32) {
+        (self.leader.load(Ordering::Acquire), self.leader_epoch.load(Ordering::Acquire))
+    }
+    /// What waits for it.
+    pub fn waiters(&self) -> &Waiters {
+        &self.waiters
+    }
+    /// Bytes of its segments.
+    pub fn size_bytes(&self) -> u64 {
+        match &*self.reader.load() {
+            Some(reader) => reader.size_bytes(),
+            None => self.stat().size_bytes,
+        }
+    }
+
+    /// Follows the metadata.
+    pub fn set_facts(&self, facts: &PartitionFacts) {
+        self.store_facts(facts);
+        self.waiters.moved(&mut Wakers::default());
+    }
+
+    fn store_facts(&self, facts: &PartitionFacts) {
+        self.isr_count.store(facts.isr.len() as i32, Ordering::Release);
+        self.replica_count.store(facts.replicas.len() as i32, Ordering::Release);
+        self.leader_epoch.store(facts.leader_epoch, Ordering::Release);
+        self.leader.store(facts.leader, Ordering::Release);
+    }
+
+    /// The topic's settings changed: the log follows.
+    pub fn settings_changed(&self) {
+        let settings = self.topic.settings.load_full();
+        if let Phase::Open(open) = &mut *self.lock() {
+            open.log.set_config(settings.log.clone());
+        }
+        // What was relaxed and is durable now wants its flush, what was durable and is relaxed now is visible.
+        let mut effects = Effects::default();
+        self.settle(&mut effects.wakers);
+    }
+
+    /// Refuses when this broker does not lead the partition, or the client's idea of the epoch (-1 = none) is not ours.
+    pub fn check_leader(&self, given: i32) -> Result<(), PartitionError> {
+        if self.is_deleted() {
+            return Err(PartitionError::Deleted);
+        }
+        let (leader, current) = self.leader();
+        if given >= 0 && given < current {
+            return Err(PartitionError::FencedLeaderEpoch { given, current });
+        }
+        if given > current {
+            return Err(PartitionError::UnknownLeaderEpoch { given, current });
+        }
+        if leader != self.shared.node_id {
+            return Err(PartitionError::NotLeader { leader, epoch: current });
+        }
+        Ok(())
+    }
+
+    /// Offsets now; from the catalogue while cold. `NotOpen` when the log has to be recovered first.
+    pub fn offsets(&self) -> Result<Offsets, PartitionError> {
+        // In this order: a watermark read later could pass the end read before.
+        let reader = self.reader.load();
+        if let Some(reader) = &*reader {
+            let high_watermark = self.high_watermark.load(Ordering::Acquire);
+            return Ok(Offsets {
+                log_start: reader.log_start(),
+                last_stable: high_watermark,
+                high_watermark,
+                log_end: reader.log_end(),
+            });
+        }
+        let stat = self.stat();
+        if stat.needs_recovery {
+            return Err(PartitionError::NotOpen);
+        }
+        // Closed means flushed: all of it is settled.
+        let end = stat.log_end;
+        Ok(Offsets { log_start: stat.log_start, last_stable: end, high_watermark: end, log_end: end })
+    }
+
+    /// Reads for a consumer: whole batches from the one that holds the offset, below the watermark. `NotOpen` when the log is needed and cold.
+    pub fn read(&self, query: &Query) -> Result<Read, PartitionError> {
+        self.check_leader(query.current_leader_epoch)?;
+        let guard = self.reader.load();
+        let Some(reader) = &*guard else { return self.read_cold(query) };
+        let offsets = self.offsets()?;
+        if query.last_fetched_epoch >= 0 {
+            let end = reader.end_of_epoch(query.last_fetched_epoch);
+            match end {
+                Some((epoch, end)) if epoch < query.last_fetched_epoch || end < query.offset => {
+                    return Ok(Read { offsets, slice: None, diverging: Some((epoch, end)) });
+                }
+                // Nothing of that epoch or below: what the reader has is none of ours.
+                None if reader.latest_epoch() >= 0 => {
+                    return Ok(Read { offsets, slice: None, diverging: Some((-1, -1)) });
+                }
+                _ => {}
+            }
+        }
+        let (offset, start, end) = (query.offset, offsets.log_start, offsets.log_end);
+        if offset < start || offset > end {
+            return Err(PartitionError::OffsetOutOfRange { offset, start, end });
+        }
+        if offset >= offsets.high_watermark {
+            return Ok(Read { offsets, slice: None, diverging: None });
+        }
+        let slice = reader.read(offset, query.bytes_max, offsets.high_watermark, query.at_least_one)?;
+        Ok(Read { offsets, slice, diverging: None })
+    }
+
+    /// A poll at the end of a cold log needs no log.
+    fn read_cold(&self, query: &Query) -> Result<Read, PartitionError> {
+        let offsets = self.offsets()?;
+        let at_end = query.offset == offsets.log_end && query.last_fetched_epoch < 0;
+        if at_end {
+            return Ok(Read { offsets, slice: None, diverging: None });
+        }
+        Err(PartitionError::NotOpen)
+    }
+
+    /// The log's reader, opening it first where it is cold.
+    pub async fn opened_reader(self: &Arc<Self>) -> Result<Arc<LogReader>, PartitionError> {
+        loop {
+            if let Some(reader) = self.reader.load_full() {
+                return Ok(reader);
+            }
+            self.open().await?;
+        }
+    }
+
+    /// What the catalogue knows of it.
+    fn stat(&self) -> LogStat {
+        let empty = LogStat { latest_epoch: -1, expires_ms: i64::MAX, ..LogStat::default() };
+        self.shared.directory.stat(self.id()).unwrap_or(empty)
+    }
+
+    /// Opens the log (and recovers it where that is due); others that ask meanwhile wait for the same opening. The work goes on when this is dropped.
+    pub async fn open(self: &Arc<Self>) -> Result<(), PartitionError> {
+        loop {
+            let opened = {
+                let mut phase = self.lock();
+                match &mut *phase {
+                    Phase::Open(_) => return Ok(()),
+                    Phase::Offline(reason) => return Err(PartitionError::Storage(reason.clone())),
+                    Phase::Deleted => return Err(PartitionError::Deleted),
+                    Phase::Stopped => return Err(PartitionError::Stopping),
+                    Phase::Busy(waiting) => {
+                        let (sender, receiver) = oneshot::channel();
+                        waiting.push(sender);
+                        receiver
+                    }
+                    Phase::Cold => {
+                        if self.is_deleted() {
+                            return Err(PartitionError::Deleted);
+                        }
+                        let (sender, receiver) = oneshot::channel();
+                        *phase = Phase::Busy(vec![sender]);
+                        self.start_opening();
+                        receiver
+                    }
+                }
+            };
+            if let Ok(Some(reason)) = opened.await {
+                return Err(PartitionError::Storage(reason));
+            }
+        }
+    }
+
+    fn start_opening(self: &Arc<Self>) {
+        let (partition, loading) = (self.clone(), self.clone());
+        let env = self.shared.env.clone();
+        self.shared.env.spawn("open partition", async move {
+            let loaded = env
+                .blocking(move || {
+                    // A panic here must not leave everybody waiting.
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loading.load()))
+                })
+                .await;
+            partition.finish_opening(loaded);
+        });
+    }
+
+    /// Opens the log and brings the producers up to its end. Blocks.
+    fn load(&self) -> storage::Result<Open> {
+        let now_ms = self.shared.env.now_ms();
+        let config = self.topic.settings.load().log.clone();
+        let log = self.shared.directory.open_log(self.id(), &self.topic.name, config, now_ms)?;
+        let producers = load_producers(&log, now_ms);
+        Ok(Open { log, producers, bytes_since_snapshot: 0, snapshot: None, used_ms: now_ms })
+    }
+
+    fn finish_opening(self: &Arc<Self>, loaded: std::thread::Result<storage::Result<Open>>) {
+        let (next, failure) = match loaded {
+            Ok(Ok(open)) => {
+                let reader = Arc::new(open.log.reader().clone());
+                self.high_watermark.fetch_max(self.settled_end(&reader), Ordering::AcqRel);
+                self.reader.store(Some(reader));
+                (Phase::Open(Box::new(open)), None)
+            }
+            Ok(Err(e)) => {
+                tracing::error!(topic = %self.topic.name, partition = self.index, error = %e, "log could not be opened");
+                let reason: Arc<str> = e.to_string().into();
+                (Phase::Cold, Some(reason))
+            }
+            Err(_) => {
+                let reason: Arc<str> = "opening the log panicked".into();
+                self.shared.metrics.partitions_offline.increment(1.0);
+                (Phase::Offline(reason.clone()), Some(reason))
+            }
+        };
+        let mut effects = Effects::default();
+        if let Some(reader) = &*self.reader.load()
+            && reader.dirty_bytes() > 0
+        {
+            effects.dirty.push(self.clone());
+        }
+        self.leave_busy(next, failure);
+        self.settle(&mut effects.wakers);
+        self.waiters.moved(&mut effects.wakers);
+    }
+
+    /// Ends a `Busy` phase and tells who waited.
+    fn leave_busy(&self, next: Phase, failure: Option<Arc<str>>) {
+        let before = std::mem::replace(&mut *self.lock(), next);
+        if let Phase::Busy(waiting) = before {
+            for sender in waiting {
+                let _ = sender.send(failure.clone());
+            }
+        }
+    }
+
+    /// Where this replica's settled end lies (design §5).
+    fn settled_end(&self, reader: &LogReader) -> i64 {
+        if self.topic.settings.load().durable { reader.durable_end() } else { reader.log_end() }
+    }
+
+    /// Moves the watermark to what is settled now and ends what waited for it. Called after every append that is settled at once and after every
+    /// flush round; holds no lock but the waiters' own.
+    fn settle(&self, wakers: &mut Wakers) {
+        let guard = self.reader.load();
+        let Some(reader) = &*guard else { return };
+        if !self.failed.load(Ordering::Acquire) {
+            let settled = self.settled_end(reader);
+            if self.high_watermark.fetch_max(settled, Ordering::AcqRel) < settled {
+                self.waiters.reached(Goal::Watermark, settled, wakers);
+                self.waiters.moved(wakers);
+            }
+        }
+        self.waiters.reached(Goal::Durable, reader.durable_end(), wakers);
+    }
+
+    /// A flush failed: nothing parked here will be acknowledged.
+    fn fail(&self, wakers: &mut Wakers) {
+        self.failed.store(true, Ordering::Release);
+        self.waiters.fail(wakers);
+    }
+
+    /// Parks slot `slot` of `acks` until `goal` reaches `offset`.
+    pub fn park(&self, goal: Goal, offset: i64, slot: u32, acks: &Arc<waiters::Acks>) -> Result<(), PartitionError> {
+        let reached = || {
+            if self.failed.load(Ordering::Acquire) || self.is_deleted() {
+                return None;
+            }
+            Some(match goal {
+                Goal::Watermark => self.high_watermark.load(Ordering::Acquire),
+                Goal::Durable => self.reader.load().as_ref().map_or(i64::MAX, |r| r.durable_end()),
+            })
+        };
+        self.waiters.park(goal, offset, slot, acks, reached).map_err(|_| PartitionError::TooManyWaiters)
+    }
+
+    /// DeleteRecords: moves the log start to `offset`, -1 = the watermark; gives the log start. The log must be open. Blocks.
+    pub fn delete_records(&self, offset: i64) -> Result<i64, PartitionError> {
+        self.check_leader(-1)?;
+        let high_watermark = self.high_watermark.load(Ordering::Acquire);
+        let offset = if offset == -1 { high_watermark } else { offset };
+        let start = match &mut *self.lock() {
+            Phase::Open(open) => {
+                let (start, end) = (open.log.reader().log_start(), high_watermark);
+                if offset < 0 || offset > high_watermark {
+                    return Err(PartitionError::OffsetOutOfRange { offset, start, end });
+                }
+                open.log.delete_records(offset, high_watermark, self.shared.env.now_ms())?
+            }
+            other => return Err(other.refusal()),
+        };
+        self.note_change();
+        self.waiters.moved(&mut Wakers::default());
+        Ok(start)
+    }
+
+    fn note_change(&self) {
+        if !self.shared.catalogue_stale.load(Ordering::Relaxed) {
+            self.shared.catalogue_stale.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// The topic is gone: what waits is told, the data goes (after file.delete.delay.ms).
+    pub async fn delete(self: &Arc<Self>) {
+        self.deleted.store(true, Ordering::Release);
+        {
+            let mut wakers = Wakers::default();
+            self.waiters.fail(&mut wakers);
+            self.waiters.moved(&mut wakers);
+        }
+        let Some(phase) = self.take_idle(Phase::Deleted).await else { return };
+        self.reader.store(None);
+        let partition = self.clone();
+        let deleted = self.shared.env.blocking(move || {
+            let (id, topic) = (partition.id(), &partition.topic.name);
+            match phase {
+                Phase::Open(mut open) => partition.shared.directory.delete_partition(id, topic, Some(&mut open.log)),
+                _ => partition.shared.directory.delete_partition(id, topic, None),
+            }
+        });
+        if let Err(e) = deleted.await {
+            tracing::error!(topic = %self.topic.name, partition = self.index, error = %e, "data of a deleted topic stays");
+        }
+        self.waiters.moved(&mut Wakers::default());
+    }
+
+    /// The broker stops: no more appends; the log is flushed and closed.
+    pub async fn stop(self: &Arc<Self>) {
+        let Some(Phase::Open(open)) = self.take_idle(Phase::Stopped).await else { return };
+        let partition = self.clone();
+        self.shared.env.blocking(move || partition.close(*open)).await;
+        // Whoever still waits hears that it is settled, or that it never will be.
+        let mut wakers = Wakers::default();
+        self.settle(&mut wakers);
+        self.waiters.fail(&mut wakers);
+    }
+
+    /// Closes a log that nobody used lately: the partition is cold again. Does nothing when it is busy or not all durable.
+    pub async fn cool(self: &Arc<Self>) {
+        let open = {
+            let mut phase = self.lock();
+            match std::mem::replace(&mut *phase, Phase::Busy(Vec::new())) {
+                Phase::Open(open) if open.log.reader().dirty_bytes() == 0 => open,
+                other => {
+                    *phase = other;
+                    return;
+                }
+            }
+        };
+        self.reader.store(None);
+        let (partition, env) = (self.clone(), self.shared.env.clone());
+        // By a task of its own, so that `Busy` ends whatever becomes of the caller.
+        let task = self.shared.env.spawn("close partition", async move {
+            let closing = partition.clone();
+            env.blocking(move || closing.close(*open)).await;
+            partition.leave_busy(Phase::Cold, None);
+        });
+        let _ = task.await;
+    }
+
+    /// Snapshot, watermark, flush, close. Blocks.
+    fn close(&self, open: Open) {
+        let (end, now_ms) = (open.log.reader().log_end(), self.shared.env.now_ms());
+        let snapshot = open.producers.encode();
+        if end > 0
+            && let Err(e) = open.log.write_producer_snapshot(end, &snapshot)
+        {
+            tracing::warn!(topic = %self.topic.name, partition = self.index, error = %e, "producers were not written down");
+        }
+        open.log.note_high_watermark(self.high_watermark.load(Ordering::Acquire));
+        self.note_change();
+        if let Err(e) = open.log.close(now_ms) {
+            tracing::error!(topic = %self.topic.name, partition = self.index, error = %e, "log was not closed cleanly");
+        }
+    }
+
+    /// Takes the phase when nothing is under way and leaves `next`. `None` when it was at its end already.
+    async fn take_idle(&self, next: Phase) -> Option<Phase> {
+        let mut next = Some(next);
+        loop {
+            let busy = {
+                let mut phase = self.lock();
+                match &mut *phase {
+                    Phase::Busy(waiting) => {
+                        let (sender, receiver) = oneshot::channel();
+                        waiting.push(sender);
+                        receiver
+                    }
+                    Phase::Deleted | Phase::Stopped => return None,
+                    phase => return next.take().map(|next| std::mem::replace(phase, next)),
+                }
+            };
+            let _ = busy.await;
+        }
+    }
+
+    /// The one lock. A panic under it has left the log or the producers half changed: the partition goes offline.
+    fn lock(&self) -> MutexGuard<'_, Phase> {
+        match self.state.lock() {
+            Ok(guard) => guard,
+            Err(poisoned) => {
+                self.state.clear_poison();
+                let mut guard = poisoned.into_inner();
+                if !matches!(*guard, Phase::Offline(_)) {
+                    tracing::error!(topic = %self.topic.name, partition = self.index, "a panic under its lock takes the partition offline");
+                    self.shared.metrics.partitions_offline.increment(1.0);
+                    self.reader.store(None);
+                    *guard = Phase::Offline("a panic took the partition offline until a restart".into());
+                    self.fail(&mut Wakers::default());
+                }
+                guard
+            }
+        }
+    }
+}
+
+impl Phase {
+    /// Why nothing can be done with the log in this phase.
+    fn refusal(&self) -> PartitionError {
+        match self {
+            Phase::Open(_) | Phase::Cold | Phase::Busy(_) => PartitionError::NotOpen,
+            Phase::Offline(reason) => PartitionError::Storage(reason.clone()),
+            Phase::Deleted => PartitionError::Deleted,
+            Phase::Stopped => PartitionError::Stopping,
+        }
+    }
+}
+
+/// The producers of a log just opened: the newest sound snapshot, then the headers of the batches behind it. Blocks.
+fn load_producers(log: &Log, now_ms: i64) -> Producers {
+    let reader = log.reader();
+    let (mut at, mut producers) = (reader.log_start(), Producers::default());
+    for (offset, bytes) in log.producer_snapshots() {
+        match Producers::decode(&bytes, now_ms) {
+            Ok(found) => {
+                (at, producers) = (offset.max(reader.log_start()), found);
+                break;
+            }
+            Err(e) => {
+                tracing::warn!(offset, error = %e, "producer snapshot is ignored");
+                log.remove_producer_snapshot(offset);
+            }
+        }
+    }
+    let end = reader.log_end();
+    while at < end {
+        match reader.read(at, 1 << 20, end, true) {
+            Ok(Some(slice)) => {
+                let mut bytes = &slice.bytes[..];
+                let from = at;
+                while let Ok(batch) = Batch::parse(bytes) {
+                    // A batch that straddles the snapshot's offset is in it.
+                    if batch.base_offset >= from {
+                        producers.record(&batch, batch.base_offset, batch.max_timestamp, now_ms);
+                    }
+                    at = at.max(batch.next_offset());
+                    bytes = bytes.get(batch.size_bytes..).unwrap_or_default();
+                }
+                if at == from {
+                    break;
+                }
+            }
+            Ok(None) => break,
+            // Quarantined damage: whoever wrote it is not known any more; go on behind it.
+            Err(storage::Error::Corrupt { offset, .. }) => at = at.max(offset) + 1,
+            Err(e) => {
+                tracing::warn!(offset = at, error = %e, "producers could not be read back in full");
+                break;
+            }
+        }
+    }
+    producers
+}

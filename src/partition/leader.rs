@@ -1,0 +1,153 @@
+//! Appending as the leader.
+
+use super::{Effects, Partition, PartitionError, Phase, producers::Verdict, waiters::Goal};
+use crate::config::TopicSettings;
+use millstream_storage::{
+    Batch, TimestampType,
+    batch::{self, HEADER_BYTES},
+    record,
+};
+use std::sync::{Arc, atomic::Ordering};
+
+/// Appended bytes after which the producers are written down again.
+const SNAPSHOT_BYTES: u64 = 64 << 20;
+/// Bytes of a relaxed partition after which it is flushed in the background.
+const BACKGROUND_BYTES: u64 = 64 << 20;
+
+/// A batch is in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    pub base_offset: i64,
+    /// -1 with CreateTime.
+    pub log_append_time_ms: i64,
+    pub log_start: i64,
+    /// What an acknowledgement has to wait for, if anything: the goal reaching this offset.
+    pub wait: Option<(Goal, i64)>,
+}
+
+/// Judges the records a producer sent for one partition before any lock is taken: exactly one sound batch that the topic's settings allow.
+pub fn check(bytes: &[u8], settings: &TopicSettings, now_ms: i64) -> Result<Batch, PartitionError> {
+    // Before the sum over its bytes: a batch too large is refused for that.
+    let size_bytes = Batch::parse(bytes)?.size_bytes;
+    let max_bytes = settings.max_message_bytes;
+    if size_bytes > max_bytes {
+        return Err(PartitionError::TooLarge { size_bytes, max_bytes });
+    }
+    let header = batch::check(bytes)?;
+    if bytes.len() != size_bytes {
+        return Err(PartitionError::InvalidRecord("a partition takes exactly one record batch a request"));
+    }
+    if header.is_control() {
+        return Err(PartitionError::InvalidRecord("clients may not write control records"));
+    }
+    if header.is_transactional() {
+        return Err(PartitionError::InvalidTransactionState("transactions are not supported by this broker"));
+    }
+    if !settings.log_append_time {
+        check_timestamps(&header, settings, now_ms)?;
+    }
+    if settings.cleanup_compact && header.compression() == 0 {
+        let records = record::records(&bytes[HEADER_BYTES..size_bytes], header.record_count);
+        for r in records {
+            if r?.key.is_none() {
+                return Err(PartitionError::InvalidRecord("a compacted topic takes no records without a key"));
+            }
+        }
+    }
+    Ok(header)
+}
+
+fn check_timestamps(header: &Batch, settings: &TopicSettings, now_ms: i64) -> Result<(), PartitionError> {
+    let invalid = |timestamp| Err(PartitionError::InvalidTimestamp { timestamp, now_ms });
+    if header.is_log_append_time() {
+        return invalid(header.max_timestamp);
+    }
+    if header.max_timestamp >= 0 && header.max_timestamp.saturating_sub(now_ms) > settings.timestamp_after_max_ms {
+        return invalid(header.max_timestamp);
+    }
+    if header.base_timestamp >= 0 && now_ms.saturating_sub(header.base_timestamp) > settings.timestamp_before_max_ms {
+        return invalid(header.base_timestamp);
+    }
+    Ok(())
+}
+
+impl Partition {
+    /// Appends one batch that [`check`] accepted. `acks` is -1, 0 or 1. `NotOpen` when the log is cold: await [`Partition::open`], then again.
+    pub fn append_as_leader(
+        self: &Arc<Self>,
+        bytes: &[u8],
+        header: &Batch,
+        acks: i16,
+        now_ms: i64,
+        effects: &mut Effects,
+    ) -> Result<Appended, PartitionError> {
+        self.check_leader(-1)?;
+        let settings = self.topic.settings.load();
+        if acks == -1 {
+            self.check_in_sync(&settings)?;
+        }
+        if self.failed.load(Ordering::Acquire) {
+            let reason = self.shared.directory.failure();
+            return Err(PartitionError::Storage(reason.unwrap_or_else(|| "a flush failed".into()).into()));
+        }
+        let leader_epoch = self.leader_epoch.load(Ordering::Acquire);
+        let kind = if settings.log_append_time { TimestampType::LogAppendTime } else { TimestampType::CreateTime };
+        let mut phase = self.lock();
+        let Phase::Open(open) = &mut *phase else { return Err(phase.refusal()) };
+        if let Verdict::Duplicate { base_offset, last_offset, timestamp } = open.producers.check(header)? {
+            let log_start = open.log.reader().log_start();
+            drop(phase);
+            let log_append_time_ms = if settings.log_append_time { timestamp } else { -1 };
+            // It waits as the original does.
+            let wait = (acks == -1).then_some((Goal::Watermark, last_offset + 1));
+            return Ok(Appended { base_offset, log_append_time_ms, log_start, wait });
+        }
+        let appended = open.log.append_as_leader(bytes, header, leader_epoch, kind, now_ms)?;
+        let timestamp = if settings.log_append_time { appended.log_append_time_ms } else { header.max_timestamp };
+        open.producers.record(header, appended.base_offset, timestamp, now_ms);
+        open.used_ms = now_ms;
+        open.bytes_since_snapshot += bytes.len() as u64;
+        let snapshot = appended.rolled || open.bytes_since_snapshot >= SNAPSHOT_BYTES;
+        let reader = open.log.reader();
+        let (log_start, dirty_bytes) = (reader.log_start(), reader.dirty_bytes());
+        let unflushed = appended.last_offset + 1 - reader.durable_end();
+        drop(phase);
+
+        if snapshot {
+            self.snapshot_due.store(true, Ordering::Release);
+        }
+        self.note_change();
+        self.shared.metrics.appended_bytes.increment(bytes.len() as u64);
+        self.shared.metrics.appended_batches.increment(1);
+        let next_offset = appended.last_offset + 1;
+        let flush_now = unflushed >= settings.flush_messages;
+        if settings.durable || flush_now {
+            effects.dirty.push(self.clone());
+        } else {
+            let period_ms = settings.flush_ms.clamp(1, super::flusher::BACKGROUND_MS);
+            self.shared.flusher.mark_relaxed(self, period_ms as u64, dirty_bytes >= BACKGROUND_BYTES);
+        }
+        if !settings.durable {
+            self.settle(&mut effects.wakers);
+        }
+        let wait = match acks {
+            0 => None,
+            _ if flush_now => Some((Goal::Durable, next_offset)),
+            -1 => Some((Goal::Watermark, next_offset)),
+            _ => None,
+        };
+        Ok(Appended {
+            base_offset: appended.base_offset,
+            log_append_time_ms: appended.log_append_time_ms,
+            log_start,
+            wait,
+        })
+    }
+
+    /// acks=all needs min.insync.replicas in sync, or all there are when that is fewer.
+    fn check_in_sync(&self, settings: &TopicSettings) -> Result<(), PartitionError> {
+        let needed = settings.min_insync_replicas.min(self.replica_count.load(Ordering::Acquire));
+        let in_sync = self.isr_count.load(Ordering::Acquire);
+        if in_sync < needed { Err(PartitionError::NotEnoughReplicas { in_sync, needed }) } else { Ok(()) }
+    }
+}
