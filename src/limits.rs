@@ -28,7 +28,20 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = 100_000;
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Waiters (long polls, parked acknowledgements) of one partition.
 pub const WAITERS_PER_PARTITION_MAX: usize = 100_000;
+/// Proposals that wait for the metadata log.
+pub const METADATA_PROPOSALS_MAX: usize = 1024;
+/// Commands in one entry of the metadata log, bytes by their own estimate (as JSON with every byte escaped at most six times that).
+pub const METADATA_ENTRY_BYTES_MAX: usize = 8 << 20;
+/// A segment of the metadata log, bytes.
+pub const METADATA_SEGMENT_BYTES: u32 = 64 << 20;
+/// Entries of the metadata log kept decoded until they are applied.
+pub const METADATA_TAIL_ENTRIES_MAX: usize = 1024;
+/// Entries of the metadata log between two snapshots.
+pub const METADATA_SNAPSHOT_ENTRIES: u64 = 1000;
+/// File that makes room for deletions when the disk is full, bytes.
+pub const METADATA_BALLAST_BYTES: u64 = 256 << 10;
 
+const _: () = assert!(6 * METADATA_ENTRY_BYTES_MAX + (1 << 20) < METADATA_SEGMENT_BYTES as usize);
 const _: () = assert!(CONNECTION_BUFFER_BYTES <= FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_LARGE_BYTES < FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_OTHER_BYTES_MAX < REQUEST_LARGE_BYTES_MAX);

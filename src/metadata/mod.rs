@@ -17,3 +17,8 @@ pub use command::{Command, ConfigResource, FEATURE_LEVEL, NewPartitions, NewTopi
 pub use delta::{Delta, TopicChange};
 pub use image::{BrokerRegistration, Image, PartitionFacts, Topic};
 pub use quorum::{ProposeError, Quorum, QuorumOptions};
+
+/// Name of the metadata log's topic.
+pub const METADATA_TOPIC: &str = "__cluster_metadata";
+/// Id of the metadata log's topic (Kafka's).
+pub const METADATA_TOPIC_ID: uuid::Uuid = uuid::Uuid::from_u128(1);
