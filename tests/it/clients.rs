@@ -134,9 +134,10 @@ fn every_codec_brings_back_keys_values_headers_and_nulls_in_order() {
         assert_eq!(c.create_topic(&topic, 10, &[]), 0);
         let p = producer(&broker.kafka, &[("compression.codec", codec), ("acks", "all")]);
         let n = 1000u64;
-        let key = |i: u64| (i % 7 != 0).then(|| format!("key {i}").into_bytes());
-        let value =
-            |i: u64| (i % 11 != 0).then(|| format!("value {i} {}", "abc".repeat((i % 50) as usize)).into_bytes());
+        let key = |i: u64| (!i.is_multiple_of(7)).then(|| format!("key {i}").into_bytes());
+        let value = |i: u64| {
+            (!i.is_multiple_of(11)).then(|| format!("value {i} {}", "abc".repeat((i % 50) as usize)).into_bytes())
+        };
         for i in 0..n {
             let (k, v) = (key(i), value(i));
             let number = i.to_string();
@@ -183,7 +184,7 @@ fn records_of_a_megabyte_pass_and_larger_ones_are_refused() {
     let topic = fresh("large");
     assert_eq!(Client::connect(&broker.kafka).create_topic(&topic, 1, &[]), 0);
     let p = producer(&broker.kafka, &[("message.max.bytes", "5000000"), ("acks", "all"), ("batch.num.messages", "1")]);
-    let value = |i: u64| (0..1_000_000u64).map(|b| (b * (i + 1) >> 3) as u8).collect::<Vec<u8>>();
+    let value = |i: u64| (0..1_000_000u64).map(|b| ((b * (i + 1)) >> 3) as u8).collect::<Vec<u8>>();
     for i in 0..8u64 {
         send(&p, BaseRecord::with_opaque_to(&topic, Box::new(i)).key(&i.to_be_bytes()[..]).payload(&value(i)[..]));
     }

@@ -63,6 +63,14 @@ impl Options {
         self.try_start().unwrap_or_else(|(status, stderr)| panic!("no ready line ({status:?}):\n{stderr}"))
     }
 
+    /// Starts and kills it after a while, ready or not.
+    pub fn start_and_kill_after(&self, wait: Duration) {
+        let mut child = self.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(wait);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
     /// Starts; gives exit status and stderr when the broker ends before it is ready.
     pub fn try_start(&self) -> Result<Broker, (ExitStatus, String)> {
         let began = Instant::now();
@@ -227,6 +235,16 @@ pub fn eventually<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
         }
         assert!(Instant::now() < deadline, "never: {what}");
         std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sets the flag when dropped, by a panic too, so that threads beside end.
+#[derive(Debug)]
+pub struct SetOnDrop<'a>(pub &'a std::sync::atomic::AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
