@@ -1,19 +1,38 @@
 //! Which partitions live here, and questions that span them.
 //!
-//! Belongs here: the partition table, its reconciler, fetch sessions. Must not: parse or build protocol messages.
+//! Belongs here: the partition table, its reconciler, fetch sessions, producer ids. Must not: parse or build protocol messages.
+//!
+//! State: the table is swapped by the reconciler alone; a session has a mutex of its own; settings are swapped when the image changes them.
 
 pub mod partitions;
+mod producer_ids;
 pub mod reconciler;
 pub mod sessions;
 
 use crate::{
     Config, Env,
-    config::{BrokerSettings, Dynamic},
-    metadata::Quorum,
+    config::{BrokerSettings, Dynamic, TopicSettings},
+    metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
+    partition::{Partition, Shared, flusher::Flusher},
 };
-use millstream_storage::Directory;
-use std::sync::Arc;
+use arc_swap::ArcSwap;
+use millstream_storage::{Directory, PartitionId};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+/// How often the catalogue is written while anything changes, ms.
+const CATALOGUE_MS: u64 = 60_000;
+/// Logs opened, cleaned or closed at once.
+const PARALLEL: usize = 8;
 
 /// One broker: everything the request handlers need. Shared as `Arc<Broker>`.
 #[derive(Debug)]
@@ -25,6 +44,13 @@ pub struct Broker {
     pub directory: Directory,
     pub partitions: partitions::Partitions,
     pub sessions: sessions::Sessions,
+    shared: Arc<Shared>,
+    producer_ids: producer_ids::ProducerIds,
+    settings: ArcSwap<BrokerSettings>,
+    /// Settings of a topic without overrides.
+    topic_defaults: ArcSwap<TopicSettings>,
+    stopping: AtomicBool,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Broker {
@@ -37,18 +63,184 @@ impl Broker {
         directory: Directory,
         quorum: Quorum,
     ) -> Result<Arc<Broker>, String> {
-        todo!("{env:?} {config:?} {metrics:?} {directory:?} {quorum:?}")
+        let image = quorum.image();
+        let dynamic = dynamic_of(&image, config.node_id);
+        let settings = config.broker(&dynamic);
+        let shared = Arc::new(Shared {
+            env: env.clone(),
+            directory: directory.clone(),
+            metrics: metrics.clone(),
+            node_id: config.node_id,
+            flusher: Flusher::start(&env, &directory, &metrics),
+            catalogue_stale: AtomicBool::new(true),
+        });
+        let broker = Arc::new(Broker {
+            partitions: partitions::Partitions::default(),
+            sessions: sessions::Sessions::new(settings.fetch_session_slots),
+            producer_ids: producer_ids::ProducerIds::default(),
+            topic_defaults: ArcSwap::from_pointee(config.topic(&BTreeMap::new(), &dynamic)),
+            settings: ArcSwap::from_pointee(settings),
+            stopping: AtomicBool::new(false),
+            tasks: Mutex::default(),
+            env,
+            config,
+            metrics,
+            quorum,
+            directory,
+            shared,
+        });
+        broker.reconcile(&Image::default(), &image);
+        broker.quarantine(image.clone()).await?;
+        broker.spawn("reconciler", reconciler::follow(broker.clone(), image, broker.quorum.watch()));
+        broker.spawn("recovery", broker.clone().recover());
+        broker.spawn("cleaner", broker.clone().clean());
+        broker.spawn("catalogue", broker.clone().write_catalogue());
+        Ok(broker)
     }
+
+    fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let handle = self.env.spawn(name, task);
+        self.tasks.lock().unwrap_or_else(|p| p.into_inner()).push(handle);
+    }
+
     /// Dynamic settings now in the image.
     pub fn dynamic(&self) -> Dynamic {
-        todo!()
+        dynamic_of(&self.quorum.image(), self.config.node_id)
     }
+
     /// Broker settings now in force (cached; swapped when the image changes).
     pub fn settings(&self) -> Arc<BrokerSettings> {
-        todo!()
+        self.settings.load_full()
     }
-    /// Stops: no more appends, everything flushed, logs and directory closed cleanly.
+
+    fn refresh_settings(&self, image: &Image) {
+        let dynamic = dynamic_of(image, self.config.node_id);
+        self.settings.store(Arc::new(self.config.broker(&dynamic)));
+        self.topic_defaults.store(Arc::new(self.config.topic(&BTreeMap::new(), &dynamic)));
+    }
+
+    /// Directories of partitions that the metadata does not know are set aside, never deleted.
+    async fn quarantine(&self, image: Arc<Image>) -> Result<(), String> {
+        let directory = self.directory.clone();
+        let known = move |id: PartitionId| {
+            let topic = Uuid::from_bytes(id.topic_id);
+            let partitions = image.topic_by_id(topic).map_or(0, |t| t.partitions.len());
+            topic == METADATA_TOPIC_ID || usize::try_from(id.partition).is_ok_and(|p| p < partitions)
+        };
+        let moved = self.env.blocking(move || directory.quarantine_unknown(&known)).await.map_err(|e| e.to_string())?;
+        for name in moved {
+            tracing::error!(directory = name, "the metadata knows no such partition: moved to quarantine/");
+        }
+        Ok(())
+    }
+
+    /// Opens what was open at an unclean stop, several at once.
+    async fn recover(self: Arc<Self>) {
+        let ids = self.directory.to_recover();
+        let table = self.partitions.snapshot();
+        let known = |id: &PartitionId| {
+            table.by_id(Uuid::from_bytes(id.topic_id)).and_then(|t| t.partition(id.partition)).cloned()
+        };
+        let partitions: Vec<_> = ids.iter().filter_map(known).collect();
+        let count = partitions.len();
+        in_parallel(&self.env, partitions, |p| async move {
+            if let Err(e) = p.open().await {
+                tracing::error!(topic = %p.topic().name, partition = p.index(), error = %e, "not recovered");
+            }
+        })
+        .await;
+        if count > 0 {
+            tracing::info!(partitions = count, "recovered");
+        }
+    }
+
+    /// Retention, expiry of producers and removal of deleted files, each log.retention.check.interval.ms.
+    async fn clean(self: Arc<Self>) {
+        loop {
+            let period_ms = self.settings().retention_check_interval_ms.max(1);
+            tokio::time::sleep(Duration::from_millis(period_ms)).await;
+            let expiration_ms = self.settings().producer_id_expiration_ms;
+            let now_ms = self.env.now_ms();
+            let table = self.partitions.snapshot();
+            let due: Vec<_> = table.partitions().filter(|p| p.wants_cleaning(now_ms)).cloned().collect();
+            in_parallel(&self.env, due, move |p| async move {
+                if let Err(e) = p.clean(expiration_ms).await {
+                    tracing::warn!(topic = %p.topic().name, partition = p.index(), error = %e, "not cleaned");
+                }
+            })
+            .await;
+            let directory = self.directory.clone();
+            self.env.blocking(move || directory.remove_deleted(now_ms)).await;
+        }
+    }
+
+    /// Writes the catalogue each minute in which anything changed.
+    async fn write_catalogue(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(Duration::from_millis(CATALOGUE_MS)).await;
+            if !self.shared.catalogue_stale.swap(false, Ordering::AcqRel) {
+                continue;
+            }
+            let (directory, now_ms) = (self.directory.clone(), self.env.now_ms());
+            let written = self.env.blocking(move || {
+                directory.remove_deleted(now_ms);
+                directory.write_catalogue(now_ms)
+            });
+            if let Err(e) = written.await {
+                self.shared.catalogue_stale.store(true, Ordering::Release);
+                tracing::error!(error = %e, "the catalogue was not written");
+            }
+        }
+    }
+
+    /// Stops: no more appends, everything flushed, logs and directory closed cleanly. The metadata log is closed too.
     pub async fn stop(&self) {
-        todo!()
+        if self.stopping.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(|p| p.into_inner()));
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        let partitions = self.partitions.snapshot().partitions().cloned().collect();
+        in_parallel(&self.env, partitions, |p: Arc<Partition>| async move { p.stop().await }).await;
+        self.quorum.stop().await;
+        let (directory, now_ms) = (self.directory.clone(), self.env.now_ms());
+        if let Err(e) = self.env.blocking(move || directory.close(now_ms)).await {
+            tracing::error!(error = %e, "the data directory was not closed cleanly");
+        }
+    }
+}
+
+/// Kafka's id of `__cluster_metadata`.
+const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);
+
+fn dynamic_of(image: &Image, node_id: i32) -> Dynamic {
+    let of = |r: &ConfigResource| image.config(r).map(|c| (**c).clone()).unwrap_or_default();
+    Dynamic { default: of(&ConfigResource::BrokerDefault), broker: of(&ConfigResource::Broker(node_id)) }
+}
+
+/// Runs `work` over all of `partitions`, [`PARALLEL`] at a time.
+async fn in_parallel<F, W>(env: &Env, partitions: Vec<Arc<Partition>>, work: W)
+where
+    F: Future<Output = ()> + Send,
+    W: Fn(Arc<Partition>) -> F + Clone + Send + 'static,
+{
+    let left = Arc::new(Mutex::new(partitions.into_iter()));
+    let workers = (0..PARALLEL).map(|_| {
+        let (left, work) = (left.clone(), work.clone());
+        env.spawn("partition worker", async move {
+            loop {
+                let next = left.lock().unwrap_or_else(|p| p.into_inner()).next();
+                match next {
+                    Some(partition) => work(partition).await,
+                    None => return,
+                }
+            }
+        })
+    });
+    for worker in workers.collect::<Vec<_>>() {
+        let _ = worker.await;
     }
 }

@@ -1,1 +1,117 @@
-//! reconciler
+//! Follows the metadata: what the image says is there, is there.
+//!
+//! Topics are known by id: one that was deleted and created again under its name is another topic with other partitions, and a producer still
+//! writing to the old one is told so.
+
+use super::{Broker, partitions::TopicEntry};
+use crate::{
+    config::TopicSettings,
+    metadata::{
+        Image, Topic,
+        delta::{Delta, TopicChange},
+    },
+    partition::{Partition, TopicState},
+};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use tokio::sync::watch;
+
+/// Follows `images` from `current` on, for ever.
+pub(super) async fn follow(broker: Arc<Broker>, mut current: Arc<Image>, mut images: watch::Receiver<Arc<Image>>) {
+    loop {
+        let next = images.borrow_and_update().clone();
+        if next.index != current.index {
+            broker.reconcile(&current, &next);
+            current = next;
+        }
+        if images.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Broker {
+    /// Brings the partition table from one image to another: pure look-ups and small objects, no I/O. Data of deleted topics goes by a task of its own.
+    pub(super) fn reconcile(self: &Arc<Self>, before: &Image, after: &Image) {
+        let delta = Delta::between(before, after);
+        let defaults_changed = delta.broker_configs_changed(self.config.node_id);
+        if defaults_changed {
+            self.refresh_settings(after);
+        }
+        let mut table = (*self.partitions.snapshot()).clone();
+        let gone: Vec<_> = delta.deleted.iter().filter_map(|topic| table.remove(topic.id)).collect();
+        for topic in &delta.created {
+            let entry = self.new_topic(topic);
+            table.insert(entry);
+        }
+        for change in &delta.changed {
+            if let Some(entry) = self.change_topic(&table.by_id(change.after.id).cloned(), change) {
+                table.insert(entry);
+            }
+        }
+        if defaults_changed {
+            for topic in after.topics.values() {
+                if let Some(entry) = table.by_id(topic.id) {
+                    self.refresh_topic(entry, topic);
+                }
+            }
+        }
+        for partition in gone.iter().flat_map(|t| &t.partitions) {
+            partition.mark_deleted();
+        }
+        self.partitions.publish(table, after.index);
+        if !gone.is_empty() {
+            self.env.spawn("delete topics", async move {
+                for partition in gone.iter().flat_map(|t| &t.partitions) {
+                    partition.delete().await;
+                }
+            });
+        }
+    }
+
+    fn new_topic(&self, topic: &Topic) -> TopicEntry {
+        let settings = ArcSwap::from(self.topic_settings(topic));
+        let state = Arc::new(TopicState { id: topic.id, name: topic.name.clone(), settings });
+        let partition = |(index, facts)| Partition::new(self.shared.clone(), state.clone(), index as i32, facts);
+        let partitions = topic.partitions.iter().enumerate().map(partition).collect();
+        TopicEntry { state, partitions }
+    }
+
+    /// Follows a change of a topic; a new entry when it grew.
+    fn change_topic(&self, entry: &Option<Arc<TopicEntry>>, change: &TopicChange) -> Option<TopicEntry> {
+        let entry = entry.as_ref()?;
+        if change.configs {
+            self.refresh_topic(entry, &change.after);
+        }
+        for index in &change.partitions {
+            if let (Some(p), Some(facts)) = (entry.partition(*index), change.after.partitions.get(*index as usize)) {
+                p.set_facts(facts);
+            }
+        }
+        let from = change.grown_from?;
+        let mut partitions = entry.partitions.clone();
+        for (index, facts) in change.after.partitions.iter().enumerate().skip(from as usize) {
+            partitions.push(Partition::new(self.shared.clone(), entry.state.clone(), index as i32, facts));
+        }
+        Some(TopicEntry { state: entry.state.clone(), partitions })
+    }
+
+    fn refresh_topic(&self, entry: &TopicEntry, topic: &Topic) {
+        let settings = self.topic_settings(topic);
+        if **entry.state.settings.load() == *settings {
+            return;
+        }
+        entry.state.settings.store(settings);
+        for partition in &entry.partitions {
+            partition.settings_changed();
+        }
+    }
+
+    /// Settings of a topic; topics without overrides share one value.
+    fn topic_settings(&self, topic: &Topic) -> Arc<TopicSettings> {
+        if topic.configs.is_empty() {
+            return self.topic_defaults.load_full();
+        }
+        Arc::new(self.config.topic(&topic.configs, &self.dynamic()))
+    }
+}

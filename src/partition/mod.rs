@@ -515,18 +515,26 @@ impl Partition {
         self.waiters.fail(wakers);
     }
 
+    /// Whether `goal` has reached `offset`.
+    pub fn has_reached(&self, goal: Goal, offset: i64) -> bool {
+        self.goal_now(goal).is_some_and(|now| now >= offset)
+    }
+
+    /// Where `goal` stands; `None` when it will not move any more.
+    fn goal_now(&self, goal: Goal) -> Option<i64> {
+        if self.failed.load(Ordering::Acquire) || self.is_deleted() {
+            return None;
+        }
+        Some(match goal {
+            Goal::Watermark => self.high_watermark.load(Ordering::Acquire),
+            // Closed means flushed.
+            Goal::Durable => self.reader.load().as_ref().map_or(i64::MAX, |r| r.durable_end()),
+        })
+    }
+
     /// Parks slot `slot` of `acks` until `goal` reaches `offset`.
     pub fn park(&self, goal: Goal, offset: i64, slot: u32, acks: &Arc<waiters::Acks>) -> Result<(), PartitionError> {
-        let reached = || {
-            if self.failed.load(Ordering::Acquire) || self.is_deleted() {
-                return None;
-            }
-            Some(match goal {
-                Goal::Watermark => self.high_watermark.load(Ordering::Acquire),
-                Goal::Durable => self.reader.load().as_ref().map_or(i64::MAX, |r| r.durable_end()),
-            })
-        };
-        self.waiters.park(goal, offset, slot, acks, reached).map_err(|_| PartitionError::TooManyWaiters)
+        self.waiters.park(goal, offset, slot, acks, || self.goal_now(goal)).map_err(|_| PartitionError::TooManyWaiters)
     }
 
     /// DeleteRecords: moves the log start to `offset`, -1 = the watermark; gives the log start. The log must be open. Blocks.
@@ -555,14 +563,17 @@ impl Partition {
         }
     }
 
-    /// The topic is gone: what waits is told, the data goes (after file.delete.delay.ms).
-    pub async fn delete(self: &Arc<Self>) {
+    /// The topic is gone: nothing is served from now on, and what waits is told.
+    pub fn mark_deleted(&self) {
         self.deleted.store(true, Ordering::Release);
-        {
-            let mut wakers = Wakers::default();
-            self.waiters.fail(&mut wakers);
-            self.waiters.moved(&mut wakers);
-        }
+        let mut wakers = Wakers::default();
+        self.waiters.fail(&mut wakers);
+        self.waiters.moved(&mut wakers);
+    }
+
+    /// Deletes the data (its files go after file.delete.delay.ms).
+    pub async fn delete(self: &Arc<Self>) {
+        self.mark_deleted();
         let Some(phase) = self.take_idle(Phase::Deleted).await else { return };
         self.reader.store(None);
         let partition = self.clone();
