@@ -16,6 +16,22 @@ pub const REQUEST_LARGE_BYTES_MAX: usize = 512 << 20;
 pub const PIPELINE_DEPTH_MAX: usize = 1024;
 /// Reply bytes of one connection not yet taken by the peer before it stops being read, bytes.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Slowest that a connection may bring a frame for which it holds permits, bytes per second, over [`RECEIVE_WINDOW_MS`].
+pub const RECEIVE_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+/// Time over which the speed of receiving is judged, ms.
+pub const RECEIVE_WINDOW_MS: u64 = 5_000;
+/// How long a connection may leave replies unread past [`REPLY_BYTES_MAX`], and how long one that is being closed has for its last replies, ms.
+pub const REPLY_UNREAD_MS_MAX: u64 = 30_000;
+/// Permits taken at once while a frame arrives, bytes; never more than have arrived.
+pub const REQUEST_STEP_BYTES_MAX: usize = 1 << 20;
+/// Memory asked for at the start of a large frame, bytes; more only as bytes arrive.
+pub const REQUEST_BUFFER_BYTES_FIRST: usize = 8 << 20;
+/// Receive buffers kept for reuse in each size class, bytes (one buffer at least).
+pub const POOLED_BYTES_PER_CLASS_MAX: usize = 16 << 20;
+/// Pieces handed to the system in one write (Linux: IOV_MAX).
+pub const WRITE_PIECES_MAX: usize = 1024;
+/// Pause of the accept loop when the system has no more files or memory for connections, ms.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
 /// Idempotent producers remembered per partition.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches of one idempotent producer remembered per partition (Kafka: five in flight).

@@ -1,1 +1,1065 @@
-//! connection
+//! One connection: frames in, requests accepted one after another, replies out in order. No writer task, no channel.
+//!
+//! An idle connection owns no buffer: its future waits for the socket, a stop and one alarm, and everything else lives in the boxed future of [`Busy`], which
+//! exists only while there is something to do. Each turn of that: read once, accept every whole frame, write all ready replies at once, wait for whichever
+//! comes first: bytes, a reply, room in the socket, a stop, the alarm.
+//!
+//! **Order.** Replies leave in request order. A future of [`Outcome::Later`] is polled once when it is accepted (it starts, and registers where it waits) and from
+//! then on when it is the oldest reply owed: so a round that settles a hundred of them wakes this task once and is read off front to back.
+//!
+//! **Bounds.** Requests owed: [`PIPELINE_DEPTH_MAX`]; reply bytes held: [`REPLY_BYTES_MAX`] (then the socket is not read). Bytes of a large frame draw permits in steps
+//! as they arrive, never for the length claimed; when none are left one connection at a time may finish its frame without, so that frames that have all begun
+//! cannot block each other.
+
+use super::buffers::{Buffer, Buffers};
+use crate::{
+    api::{CloseReason, Connection, Outcome},
+    limits::*,
+    metrics::Metrics,
+    wire::{
+        Reply,
+        frame::{self, FrameError, Next, PREFIX_BYTES},
+    },
+};
+use bytes::{Buf, Bytes};
+use std::{
+    collections::VecDeque,
+    fmt,
+    future::{Future, poll_fn},
+    io::{self, IoSlice},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::{Instant, Sleep},
+};
+
+/// What is behind the connections: the API layer, or a test.
+pub trait Service: Send + Sync + 'static {
+    /// Takes one frame (without its length prefix).
+    fn accept<'a>(
+        &'a self,
+        connection: &'a Connection,
+        frame: Bytes,
+    ) -> impl Future<Output = Outcome> + Send + use<'a, Self>;
+    /// Largest frame of requests of an API, bytes.
+    fn frame_bytes_max(&self, api_key: i16) -> usize;
+    /// `connections.max.idle.ms`.
+    fn idle_ms(&self) -> u64;
+}
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub struct Shared<S> {
+    pub service: S,
+    pub metrics: Metrics,
+    pub buffers: Arc<Buffers>,
+    /// Permits for bytes of frames, beyond each connection's own buffer; and those of frames above [`FRAME_LARGE_BYTES`].
+    permits: Arc<Semaphore>,
+    large_permits: Arc<Semaphore>,
+    /// One token: its holder goes on without permits.
+    overdraft: Arc<Semaphore>,
+}
+
+impl<S> Shared<S> {
+    /// With nothing in use.
+    pub fn new(service: S, metrics: Metrics) -> Shared<S> {
+        Shared::with_permits(service, metrics, REQUEST_BYTES_MAX, REQUEST_LARGE_BYTES_MAX)
+    }
+
+    fn with_permits(service: S, metrics: Metrics, permits: usize, large_permits: usize) -> Shared<S> {
+        Shared {
+            service,
+            metrics,
+            buffers: Arc::default(),
+            permits: Arc::new(Semaphore::new(permits)),
+            large_permits: Arc::new(Semaphore::new(large_permits)),
+            overdraft: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+/// What connections are to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    Serving,
+    /// Read no more, answer what was accepted, close.
+    Draining,
+    /// Close now.
+    Closing,
+}
+
+/// Why a connection ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer closed it or went away.
+    Peer,
+    /// Nothing came or went for `connections.max.idle.ms`.
+    Idle,
+    /// This node is stopping.
+    Stopping,
+    Frame(FrameError),
+    Request(CloseReason),
+    /// It holds permits and brings its frame too slowly.
+    Slow,
+    /// It does not read its replies.
+    Unread,
+    /// A panic while a request was handled.
+    Panicked,
+}
+
+impl Closed {
+    /// Whether the peer broke a rule: counted and logged as a warning.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Closed::Peer | Closed::Idle | Closed::Stopping)
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Closed::Peer => f.write_str("closed by the peer"),
+            Closed::Idle => f.write_str("idle for connections.max.idle.ms"),
+            Closed::Stopping => f.write_str("the node is stopping"),
+            Closed::Frame(error) => error.fmt(f),
+            Closed::Request(CloseReason::Unreadable(what)) => write!(f, "unreadable request: {what}"),
+            Closed::Request(CloseReason::Unsupported { api_key, api_version, .. }) => {
+                write!(f, "unsupported version: API {api_key} v{api_version}")
+            }
+            Closed::Request(CloseReason::SilentFailure) => f.write_str("a Produce with acks=0 failed"),
+            Closed::Slow => f.write_str("a frame that holds memory arrives too slowly"),
+            Closed::Unread => f.write_str("replies are not read"),
+            Closed::Panicked => f.write_str("a request made its handler panic"),
+        }
+    }
+}
+
+/// Serves one connection to its end and reports it. A panic ends this connection only.
+pub async fn serve<S: Service>(
+    shared: Arc<Shared<S>>,
+    mut socket: TcpStream,
+    connection: Connection,
+    phase: watch::Receiver<Phase>,
+) -> Closed {
+    let closed = {
+        let mut turns = pin!(turns(&shared, &mut socket, &connection, phase));
+        poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| turns.as_mut().poll(cx))) {
+            Ok(Poll::Ready(closed)) => Poll::Ready(closed),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(_) => Poll::Ready(Closed::Panicked),
+        })
+        .await
+    };
+    report(&shared.metrics, &connection, &closed);
+    closed
+}
+
+fn report(metrics: &Metrics, connection: &Connection, closed: &Closed) {
+    let peer = connection.peer;
+    if let Closed::Request(CloseReason::Unsupported { api_key, api_version, client_id }) = closed {
+        metrics.unsupported_version(*api_key, *api_version);
+        tracing::warn!(%peer, api_key, api_version, ?client_id, "connection closed: unsupported version");
+    } else if closed.is_refusal() {
+        tracing::warn!(%peer, reason = %closed, "connection closed");
+    } else {
+        tracing::debug!(%peer, reason = %closed, "connection closed");
+    }
+    if closed.is_refusal() {
+        metrics.connections_refused.increment(1);
+    }
+}
+
+/// Waits idle, is busy, waits idle.
+async fn turns<S: Service>(
+    shared: &Shared<S>,
+    socket: &mut TcpStream,
+    connection: &Connection,
+    mut phase: watch::Receiver<Phase>,
+) -> Closed {
+    let mut closing = phase.clone();
+    let mut closing = pin!(reached(&mut closing, Phase::Closing));
+    let mut draining = pin!(reached(&mut phase, Phase::Draining));
+    let mut alarm = pin!(tokio::time::sleep(FAR));
+    loop {
+        let idle_until = Instant::now() + Duration::from_millis(shared.service.idle_ms());
+        let readable = poll_fn(|cx| {
+            if draining.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Err(Closed::Stopping));
+            }
+            if let Poll::Ready(readable) = socket.poll_read_ready(cx) {
+                return Poll::Ready(readable.map_err(|_| Closed::Peer));
+            }
+            poll_alarm(alarm.as_mut(), cx, idle_until).map(|()| Err(Closed::Idle))
+        });
+        if let Err(closed) = readable.await {
+            return closed;
+        }
+        let busy = Busy {
+            shared,
+            connection,
+            socket,
+            inbox: Inbox::default(),
+            large: None,
+            replies: Replies::default(),
+            paused: false,
+            closing: None,
+            active: Instant::now(),
+        };
+        let mut busy = Box::pin(busy.run(draining.as_mut(), alarm.as_mut()));
+        let idle = poll_fn(|cx| match closing.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(Closed::Stopping)),
+            Poll::Pending => busy.as_mut().poll(cx),
+        });
+        if let Err(closed) = idle.await {
+            return closed;
+        }
+    }
+}
+
+/// Done when the server is in `phase` or beyond (or gone).
+async fn reached(current: &mut watch::Receiver<Phase>, phase: Phase) {
+    let _ = current.wait_for(|current| *current >= phase).await;
+}
+
+/// Longer than anything is waited for; an alarm that is set to it has never been armed.
+const FAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Ready once `due` is past. The timer is moved only where it would fire too late; where it fires too early it is set again: so a busy connection does not touch
+/// it at all.
+fn poll_alarm(mut alarm: Pin<&mut Sleep>, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+    loop {
+        if alarm.deadline() > due || alarm.is_elapsed() {
+            alarm.as_mut().reset(due);
+        }
+        ready!(alarm.as_mut().poll(cx));
+        if Instant::now() >= due {
+            return Poll::Ready(());
+        }
+    }
+}
+
+/// A connection with something to do.
+struct Busy<'a, S> {
+    shared: &'a Shared<S>,
+    connection: &'a Connection,
+    socket: &'a mut TcpStream,
+    inbox: Inbox,
+    /// A frame too large for the inbox that is arriving.
+    large: Option<Large>,
+    replies: Replies,
+    /// Whole frames may lie in the inbox: there was no room for more replies.
+    paused: bool,
+    /// No more is read; the replies owed go out, then the connection ends with this.
+    closing: Option<Closed>,
+    /// When a byte last came or went.
+    active: Instant,
+}
+
+/// What a turn ended with.
+enum Turn {
+    /// Look for frames.
+    Received,
+    /// Nothing is owed and nothing has begun.
+    Idle,
+}
+
+/// What happens when the alarm goes off.
+enum Alarm {
+    JudgeSpeed,
+    Close(Closed),
+}
+
+impl<S: Service> Busy<'_, S> {
+    /// Runs until there is nothing to do.
+    async fn run(
+        mut self,
+        mut draining: Pin<&mut impl Future<Output = ()>>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Result<(), Closed> {
+        loop {
+            let turn = poll_fn(|cx| self.poll_turn(cx, draining.as_mut(), alarm.as_mut()));
+            match turn.await? {
+                Turn::Received => self.accept_frames().await?,
+                Turn::Idle => return Ok(()),
+            }
+        }
+    }
+
+    /// Accepts every whole frame there is, as long as replies have room.
+    async fn accept_frames(&mut self) -> Result<(), Closed> {
+        if let Some(large) = self.large.take_if(|large| large.filled == large.frame_bytes) {
+            self.accept(large.into_frame()).await?;
+        }
+        while self.closing.is_none() {
+            self.paused = !self.replies.has_room();
+            if self.paused {
+                break;
+            }
+            match frame::next(self.inbox.received(), |api_key| self.shared.service.frame_bytes_max(api_key)) {
+                Ok(Next::Partial) => break,
+                Ok(Next::Whole { frame_bytes }) => {
+                    let frame = self.inbox.take_frame(frame_bytes);
+                    self.accept(frame).await?;
+                }
+                Ok(Next::Large { frame_bytes }) => {
+                    self.large = Some(Large::begin(&self.shared.buffers, &mut self.inbox, frame_bytes));
+                }
+                Err(error) => self.close(Closed::Frame(error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts one request. While it waits (a cold partition), earlier replies go on.
+    async fn accept(&mut self, frame: Bytes) -> Result<(), Closed> {
+        self.shared.metrics.requests.increment(1);
+        self.shared.metrics.request_bytes.increment(frame.len() as u64);
+        let Busy { shared, connection, replies, socket, .. } = self;
+        let mut accept = pin!(shared.service.accept(connection, frame));
+        let outcome = poll_fn(|cx| match accept.as_mut().poll(cx) {
+            Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+            Poll::Pending => match replies.progress(cx, socket, &shared.metrics) {
+                Ok(_) => Poll::Pending,
+                Err(_) => Poll::Ready(Err(Closed::Peer)),
+            },
+        });
+        match outcome.await? {
+            Outcome::Reply(reply) => self.replies.push(Owed::Ready(reply)),
+            Outcome::Later(mut later) => {
+                let first = poll_fn(|cx| Poll::Ready(later.as_mut().poll(cx))).await;
+                self.replies.push(match first {
+                    Poll::Ready(reply) => Owed::Ready(reply),
+                    Poll::Pending => Owed::Later(later),
+                });
+            }
+            Outcome::Silent => {}
+            Outcome::Close(reason) => self.close(Closed::Request(reason)),
+        }
+        Ok(())
+    }
+
+    /// Reads no more; what is owed is still sent.
+    fn close(&mut self, closed: Closed) {
+        self.closing = Some(closed);
+        self.inbox = Inbox::default();
+        self.large = None;
+        self.paused = false;
+        self.active = Instant::now();
+    }
+
+    fn poll_turn(
+        &mut self,
+        cx: &mut Context<'_>,
+        draining: Pin<&mut impl Future<Output = ()>>,
+        mut alarm: Pin<&mut Sleep>,
+    ) -> Poll<Result<Turn, Closed>> {
+        match self.replies.progress(cx, self.socket, &self.shared.metrics) {
+            Ok(false) => {}
+            Ok(true) => self.active = Instant::now(),
+            Err(_) => return Poll::Ready(Err(Closed::Peer)),
+        }
+        if self.closing.is_none() && draining.poll(cx).is_ready() {
+            self.close(Closed::Stopping);
+        }
+        if let Some(closed) = self.closing.take_if(|_| self.replies.is_empty()) {
+            return Poll::Ready(Err(closed));
+        }
+        if self.closing.is_none() && self.replies.has_room() {
+            if self.paused || self.poll_receive(cx)?.is_ready() {
+                return Poll::Ready(Ok(Turn::Received));
+            }
+            if self.replies.is_empty() && self.inbox.received().is_empty() && self.large.is_none() {
+                return Poll::Ready(Ok(Turn::Idle));
+            }
+        }
+        while let Some((due, then)) = self.next_alarm() {
+            ready!(poll_alarm(alarm.as_mut(), cx, due));
+            match (then, &mut self.large) {
+                (Alarm::JudgeSpeed, Some(large)) => large.judge_speed()?,
+                (Alarm::JudgeSpeed, None) => {}
+                (Alarm::Close(closed), _) => return Poll::Ready(Err(closed)),
+            }
+        }
+        Poll::Pending
+    }
+
+    /// The first thing that time would end.
+    fn next_alarm(&self) -> Option<(Instant, Alarm)> {
+        let unread = self.active + Duration::from_millis(REPLY_UNREAD_MS_MAX);
+        if let Some(closed) = &self.closing {
+            return Some((unread, Alarm::Close(closed.clone())));
+        }
+        if self.replies.are_unread() {
+            return Some((unread, Alarm::Close(Closed::Unread)));
+        }
+        match &self.large {
+            Some(large) if large.waiting.is_none() && self.replies.has_room() => {
+                let due = large.window_start + Duration::from_millis(RECEIVE_WINDOW_MS);
+                Some((due, Alarm::JudgeSpeed))
+            }
+            // Waiting for permits, or for its own replies: not the peer's fault.
+            Some(_) => None,
+            // A reply is being waited for: not idle.
+            None if self.replies.is_waiting() => None,
+            None => {
+                Some((self.active + Duration::from_millis(self.shared.service.idle_ms()), Alarm::Close(Closed::Idle)))
+            }
+        }
+    }
+
+    /// Reads once.
+    fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let space = match &mut self.large {
+            Some(large) => {
+                ready!(large.poll_permitted(cx, self.shared));
+                large.space()
+            }
+            None => self.inbox.space(&self.shared.buffers),
+        };
+        let mut space = ReadBuf::new(space);
+        let received = match ready!(Pin::new(&mut *self.socket).poll_read(cx, &mut space)) {
+            Ok(()) => space.filled().len(),
+            Err(_) => 0,
+        };
+        if received == 0 {
+            return Poll::Ready(Err(Closed::Peer));
+        }
+        self.active = Instant::now();
+        match &mut self.large {
+            Some(large) => large.received(received),
+            None => self.inbox.end += received,
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// The connection's own receive buffer, while there is something in it.
+#[derive(Default)]
+struct Inbox {
+    buffer: Option<Arc<Buffer>>,
+    /// The buffer as `Bytes`, while frames are cut from it.
+    frozen: Option<Bytes>,
+    start: usize,
+    end: usize,
+}
+
+/// Keeps a buffer alive for the slices of it.
+struct Handle(Arc<Buffer>);
+
+impl AsRef<[u8]> for Handle {
+    fn as_ref(&self) -> &[u8] {
+        (*self.0).as_ref()
+    }
+}
+
+impl Inbox {
+    fn received(&self) -> &[u8] {
+        match &self.buffer {
+            Some(buffer) => &(**buffer).as_ref()[self.start..self.end],
+            None => &[],
+        }
+    }
+
+    /// Cuts off the first frame, which is whole. Its bytes are not copied.
+    fn take_frame(&mut self, frame_bytes: usize) -> Bytes {
+        let buffer = self.buffer.as_ref().expect("a frame lies in a buffer");
+        let frozen = self.frozen.get_or_insert_with(|| Bytes::from_owner(Handle(buffer.clone())));
+        let from = self.start + PREFIX_BYTES;
+        self.start = from + frame_bytes;
+        assert!(self.start <= self.end, "frame ends at {}, received {}", self.start, self.end);
+        frozen.slice(from..self.start)
+    }
+
+    /// Room to read into, behind what was received; there always is some. A new buffer where frames cut from the old one are still in use.
+    fn space(&mut self, pool: &Arc<Buffers>) -> &mut [u8] {
+        self.frozen = None;
+        let (start, end) = (self.start, self.end);
+        (self.start, self.end) = (0, end - start);
+        match &mut self.buffer {
+            Some(buffer) => match Arc::get_mut(buffer) {
+                Some(buffer) if start > 0 => buffer.bytes_mut().copy_within(start..end, 0),
+                Some(_) => {}
+                None => {
+                    let mut fresh = pool.take(CONNECTION_BUFFER_BYTES);
+                    fresh.bytes_mut()[..end - start].copy_from_slice(&(**buffer).as_ref()[start..end]);
+                    *buffer = Arc::new(fresh);
+                }
+            },
+            none => *none = Some(Arc::new(pool.take(CONNECTION_BUFFER_BYTES))),
+        }
+        let buffer = self.buffer.as_mut().and_then(Arc::get_mut).expect("nobody else has the buffer");
+        &mut buffer.bytes_mut()[self.end..]
+    }
+}
+
+/// A frame too large for the inbox, received straight into a buffer of its size.
+struct Large {
+    buffer: Buffer,
+    filled: usize,
+    frame_bytes: usize,
+    /// Bytes that may be received so far.
+    permitted: usize,
+    /// Waiting for permits, or for the one token to go without.
+    waiting: Option<Pin<Box<dyn Future<Output = Grant> + Send>>>,
+    window_start: Instant,
+    window_bytes: u64,
+}
+
+enum Grant {
+    Permits(OwnedSemaphorePermit),
+    Overdraft(OwnedSemaphorePermit),
+}
+
+impl Large {
+    /// Moves what has arrived over; the inbox is empty then (its buffer is smaller than the frame).
+    fn begin(pool: &Arc<Buffers>, inbox: &mut Inbox, frame_bytes: usize) -> Large {
+        let arrived = &inbox.received()[PREFIX_BYTES..];
+        assert!(arrived.len() < frame_bytes, "{} bytes of a frame of {frame_bytes} in the inbox", arrived.len());
+        let mut buffer = pool.take(frame_bytes.min(REQUEST_BUFFER_BYTES_FIRST));
+        buffer.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
+        let filled = arrived.len();
+        *inbox = Inbox::default();
+        Large {
+            buffer,
+            filled,
+            frame_bytes,
+            permitted: CONNECTION_BUFFER_BYTES,
+            waiting: None,
+            window_start: Instant::now(),
+            window_bytes: 0,
+        }
+    }
+
+    /// Ready when more may be received.
+    fn poll_permitted<S>(&mut self, cx: &mut Context<'_>, shared: &Shared<S>) -> Poll<()> {
+        while self.filled == self.permitted {
+            if let Some(waiting) = &mut self.waiting {
+                let grant = ready!(waiting.as_mut().poll(cx));
+                self.waiting = None;
+                self.window_start = Instant::now();
+                self.window_bytes = 0;
+                self.take(grant);
+                continue;
+            }
+            let is_large = self.frame_bytes > FRAME_LARGE_BYTES;
+            let permits = if is_large { &shared.large_permits } else { &shared.permits };
+            let step = self.filled.min(REQUEST_STEP_BYTES_MAX).min(self.frame_bytes - self.filled) as u32;
+            match permits.clone().try_acquire_many_owned(step) {
+                Ok(permit) => self.take(Grant::Permits(permit)),
+                Err(_) => {
+                    let (permits, overdraft) = (permits.clone(), shared.overdraft.clone());
+                    self.waiting = Some(Box::pin(async move {
+                        // Neither semaphore is ever closed.
+                        tokio::select! {
+                            biased;
+                            Ok(permit) = permits.acquire_many_owned(step) => Grant::Permits(permit),
+                            Ok(token) = overdraft.acquire_owned() => Grant::Overdraft(token),
+                        }
+                    }));
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn take(&mut self, grant: Grant) {
+        match grant {
+            Grant::Permits(permit) => {
+                self.permitted += permit.num_permits();
+                match &mut self.buffer.permits {
+                    Some(held) => held.merge(permit),
+                    none => *none = Some(permit),
+                }
+            }
+            Grant::Overdraft(token) => {
+                self.permitted = self.frame_bytes;
+                self.buffer.overdraft = Some(token);
+            }
+        }
+    }
+
+    /// Room to read into, up to what is permitted.
+    fn space(&mut self) -> &mut [u8] {
+        let buffer_bytes = self.buffer.as_ref().len();
+        if self.filled == buffer_bytes {
+            self.buffer.grow(self.frame_bytes.min(2 * buffer_bytes), self.filled);
+        }
+        let end = self.frame_bytes.min(self.permitted).min(self.buffer.as_ref().len());
+        &mut self.buffer.bytes_mut()[self.filled..end]
+    }
+
+    fn received(&mut self, bytes: usize) {
+        self.filled += bytes;
+        self.window_bytes += bytes as u64;
+    }
+
+    /// At the end of a window: was it fast enough for memory that others wait for?
+    fn judge_speed(&mut self) -> Result<(), Closed> {
+        let holds_permits = self.permitted > CONNECTION_BUFFER_BYTES;
+        if holds_permits && self.window_bytes < RECEIVE_BYTES_PER_SECOND_MIN * RECEIVE_WINDOW_MS / 1000 {
+            return Err(Closed::Slow);
+        }
+        self.window_start = Instant::now();
+        self.window_bytes = 0;
+        Ok(())
+    }
+
+    fn into_frame(self) -> Bytes {
+        Bytes::from_owner(self.buffer).slice(..self.frame_bytes)
+    }
+}
+
+/// A reply that is owed.
+enum Owed {
+    Ready(Reply),
+    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
+}
+
+/// Replies owed in request order, and the pieces of those on their way out.
+#[derive(Default)]
+struct Replies {
+    owed: VecDeque<Owed>,
+    out: VecDeque<Bytes>,
+    out_bytes: usize,
+    /// Bytes of `out` and of the ready ones in `owed`.
+    held_bytes: usize,
+}
+
+impl Replies {
+    fn push(&mut self, owed: Owed) {
+        if let Owed::Ready(reply) = &owed {
+            self.held_bytes += reply.size_bytes();
+        }
+        self.owed.push_back(owed);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.owed.is_empty() && self.out.is_empty()
+    }
+
+    /// Whether another request may be accepted.
+    fn has_room(&self) -> bool {
+        self.owed.len() < PIPELINE_DEPTH_MAX && self.held_bytes < REPLY_BYTES_MAX
+    }
+
+    /// Whether the bound is reached by replies that the peer does not take.
+    fn are_unread(&self) -> bool {
+        self.out_bytes > 0 && !self.has_room()
+    }
+
+    /// Whether replies are owed by us rather than by the peer's reading.
+    fn is_waiting(&self) -> bool {
+        self.out.is_empty() && !self.owed.is_empty()
+    }
+
+    /// Moves what is ready to the socket, in order, until neither side moves. Says whether bytes left.
+    fn progress(&mut self, cx: &mut Context<'_>, socket: &mut TcpStream, metrics: &Metrics) -> io::Result<bool> {
+        let mut wrote = false;
+        loop {
+            self.settle(cx);
+            if self.out.is_empty() {
+                return Ok(wrote);
+            }
+            match self.poll_write(cx, socket) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(bytes)) => {
+                    wrote = true;
+                    metrics.reply_bytes.increment(bytes as u64);
+                    self.wrote(bytes);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => return Ok(wrote),
+            }
+        }
+    }
+
+    /// Takes the oldest replies that are ready out of `owed`.
+    fn settle(&mut self, cx: &mut Context<'_>) {
+        while self.out_bytes < REPLY_BYTES_MAX {
+            let reply = match self.owed.front_mut() {
+                Some(Owed::Ready(reply)) => std::mem::take(reply),
+                Some(Owed::Later(later)) => match later.as_mut().poll(cx) {
+                    Poll::Ready(reply) => {
+                        self.held_bytes += reply.size_bytes();
+                        reply
+                    }
+                    Poll::Pending => return,
+                },
+                None => return,
+            };
+            self.owed.pop_front();
+            self.out_bytes += reply.size_bytes();
+            self.out.extend(reply.chunks.into_iter().filter(|chunk| !chunk.is_empty()));
+        }
+    }
+
+    fn poll_write(&self, cx: &mut Context<'_>, socket: &mut TcpStream) -> Poll<io::Result<usize>> {
+        /// Pieces that the usual turn fits in.
+        const FEW: usize = 32;
+        match self.out.len() {
+            0..=FEW => self.poll_write_pieces::<FEW>(cx, socket),
+            _ => self.poll_write_pieces::<WRITE_PIECES_MAX>(cx, socket),
+        }
+    }
+
+    fn poll_write_pieces<const N: usize>(
+        &self,
+        cx: &mut Context<'_>,
+        socket: &mut TcpStream,
+    ) -> Poll<io::Result<usize>> {
+        let mut pieces = [IoSlice::new(&[]); N];
+        let mut count = 0;
+        for (piece, chunk) in pieces.iter_mut().zip(&self.out) {
+            *piece = IoSlice::new(chunk);
+            count += 1;
+        }
+        Pin::new(socket).poll_write_vectored(cx, &pieces[..count])
+    }
+
+    fn wrote(&mut self, mut bytes: usize) {
+        self.out_bytes -= bytes;
+        self.held_bytes -= bytes;
+        while bytes > 0 {
+            let chunk = self.out.front_mut().expect("bytes written were queued");
+            if bytes < chunk.len() {
+                chunk.advance(bytes);
+                return;
+            }
+            bytes -= chunk.len();
+            self.out.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpListener,
+        sync::oneshot,
+        task::JoinHandle,
+    };
+
+    /// Frames are a key (0 = may be large), a command and its argument.
+    #[derive(Default)]
+    struct Script {
+        accepted: AtomicUsize,
+        /// Replies that `l` waits for, by its argument.
+        later: Mutex<Vec<(u8, oneshot::Sender<()>)>>,
+    }
+
+    impl Service for Script {
+        fn accept<'a>(&'a self, _: &'a Connection, frame: Bytes) -> impl Future<Output = Outcome> + Send + use<'a> {
+            async move {
+                self.accepted.fetch_add(1, Ordering::SeqCst);
+                let argument = frame.slice(3..);
+                match frame[2] {
+                    b'e' => Outcome::Reply(Reply { chunks: vec![argument.slice(..0), argument.clone(), argument] }),
+                    b'n' => Outcome::Reply(Reply { chunks: vec![Bytes::from(vec![7; argument.len() * 1024 * 1024])] }),
+                    b'l' => {
+                        let (release, released) = oneshot::channel();
+                        self.later.lock().unwrap().push((argument[0], release));
+                        Outcome::Later(Box::pin(async move {
+                            released.await.ok();
+                            Reply { chunks: vec![argument] }
+                        }))
+                    }
+                    b's' => Outcome::Silent,
+                    b'c' => Outcome::Close(CloseReason::SilentFailure),
+                    b'p' => panic!("asked to"),
+                    command => panic!("command {command}"),
+                }
+            }
+        }
+        fn frame_bytes_max(&self, api_key: i16) -> usize {
+            if api_key == 0 { 100 << 20 } else { 1 << 20 }
+        }
+        fn idle_ms(&self) -> u64 {
+            600_000
+        }
+    }
+
+    struct Peer {
+        shared: Arc<Shared<Script>>,
+        client: TcpStream,
+        phase: watch::Sender<Phase>,
+        server: JoinHandle<Closed>,
+    }
+
+    async fn connect(shared: Arc<Shared<Script>>) -> Peer {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, peer) = listener.accept().await.unwrap();
+        let connection = Connection { id: 1, local: socket.local_addr().unwrap(), peer };
+        let (phase, receiver) = watch::channel(Phase::Serving);
+        let server = tokio::spawn(serve(shared.clone(), socket, connection, receiver));
+        Peer { shared, client, phase, server }
+    }
+
+    fn shared() -> Arc<Shared<Script>> {
+        Arc::new(Shared::new(Script::default(), Metrics::new()))
+    }
+
+    fn frame(key: i16, command: u8, argument: &[u8]) -> Vec<u8> {
+        let mut frame = (3 + argument.len() as i32).to_be_bytes().to_vec();
+        frame.extend(key.to_be_bytes());
+        frame.push(command);
+        frame.extend(argument);
+        frame
+    }
+
+    impl Peer {
+        async fn send(&mut self, bytes: &[u8]) {
+            self.client.write_all(bytes).await.unwrap();
+        }
+        async fn expect(&mut self, bytes: &[u8]) {
+            let mut got = vec![0; bytes.len()];
+            self.client.read_exact(&mut got).await.unwrap();
+            assert!(got == bytes, "got {:?}, expected {:?}", &got[..got.len().min(50)], &bytes[..bytes.len().min(50)]);
+        }
+        async fn closed(self) -> Closed {
+            let closed = self.server.await.unwrap();
+            drop(self.client);
+            closed
+        }
+        /// Waits until the service has taken `count` requests.
+        async fn accepted(&self, count: usize) {
+            while self.shared.service.accepted.load(Ordering::SeqCst) < count {
+                tokio::task::yield_now().await;
+            }
+        }
+        fn release(&self, argument: u8) {
+            let mut later = self.shared.service.later.lock().unwrap();
+            let at = later.iter().position(|(a, _)| *a == argument).unwrap();
+            later.remove(at).1.send(()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn replies_leave_in_request_order() {
+        let mut peer = connect(shared()).await;
+        let requests = [frame(1, b'l', b"a"), frame(1, b'l', b"b"), frame(1, b's', b""), frame(1, b'e', b"c")].concat();
+        peer.send(&requests).await;
+        peer.accepted(4).await;
+        peer.release(b'b');
+        peer.release(b'a');
+        peer.expect(b"abcc").await;
+        peer.send(&frame(1, b'e', b"again")).await;
+        peer.expect(b"againagain").await;
+    }
+
+    #[tokio::test]
+    async fn frames_survive_any_cut() {
+        let mut peer = connect(shared()).await;
+        for byte in frame(1, b'e', b"slowly") {
+            peer.send(&[byte]).await;
+            tokio::task::yield_now().await;
+        }
+        peer.expect(b"slowlyslowly").await;
+        // Around the size of the connection's buffer, and with neighbours on both sides.
+        for size in [0, 1, 30_000, 65_528, 65_529, 65_530, 65_536, 131_072, 1 << 20, (9 << 20) + 5] {
+            let argument: Vec<u8> = (0..size).map(|i| (i % 251) as u8).collect();
+            let requests =
+                [frame(0, b'e', b"x"), frame(0, b'e', &argument), frame(0, b'e', b"y"), frame(0, b'e', &argument)];
+            let (mut reader, mut writer) = peer.client.into_split();
+            let sent = tokio::spawn(async move {
+                writer.write_all(&requests.concat()).await.unwrap();
+                writer
+            });
+            let expected = [b"xx", &argument[..], &argument, b"yy", &argument, &argument].concat();
+            let mut got = vec![0; expected.len()];
+            reader.read_exact(&mut got).await.unwrap();
+            assert!(got == expected, "size {size}");
+            peer.client = reader.reunite(sent.await.unwrap()).unwrap();
+        }
+        let shared = peer.shared.clone();
+        assert_eq!(shared.permits.available_permits(), REQUEST_BYTES_MAX);
+        assert_eq!(shared.large_permits.available_permits(), REQUEST_LARGE_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn hostile_lengths_close_the_connection() {
+        for (bytes, expected) in [
+            (vec![0xff, 0xff, 0xff, 0xff], FrameError::Length(-1)),
+            (vec![0, 0, 0, 0], FrameError::Length(0)),
+            (
+                vec![0x7f, 0xff, 0xff, 0xff, 0, 1],
+                FrameError::TooLarge { frame_bytes: i32::MAX as usize, frame_bytes_max: 1 << 20, api_key: 1 },
+            ),
+        ] {
+            let mut peer = connect(shared()).await;
+            peer.send(&[frame(1, b'e', b"good"), bytes].concat()).await;
+            // What came before is answered all the same.
+            peer.expect(b"goodgood").await;
+            assert_eq!(peer.closed().await, Closed::Frame(expected));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_claimed_length_takes_no_permits() {
+        let shared = shared();
+        let mut peers = vec![];
+        for _ in 0..20 {
+            let mut peer = connect(shared.clone()).await;
+            let mut claim = (100i32 << 20).to_be_bytes().to_vec();
+            claim.extend([0, 0, b'e']);
+            peer.send(&claim).await;
+            peers.push(peer);
+        }
+        let mut good = connect(shared.clone()).await;
+        good.send(&frame(0, b'e', &[3; 200_000])).await;
+        good.expect(&[3; 400_000]).await;
+        assert_eq!(shared.large_permits.available_permits(), REQUEST_LARGE_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn frames_that_have_all_begun_do_not_block_each_other() {
+        // Permits for less than one of the frames.
+        let shared = Arc::new(Shared::with_permits(Script::default(), Metrics::new(), 100 << 10, 0));
+        let argument = vec![9; 500 << 10];
+        let mut tasks = vec![];
+        for _ in 0..8 {
+            let mut peer = connect(shared.clone()).await;
+            let argument = argument.clone();
+            tasks.push(tokio::spawn(async move {
+                peer.send(&frame(0, b's', &argument)).await;
+                peer.send(&frame(0, b'e', b"done")).await;
+                peer.expect(b"donedone").await;
+            }));
+        }
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!((shared.permits.available_permits(), shared.overdraft.available_permits()), (100 << 10, 1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_frame_that_holds_permits_is_closed() {
+        let mut peer = connect(shared()).await;
+        let bytes = frame(0, b'e', &[1; 1 << 20]);
+        peer.send(&bytes[..200 << 10]).await;
+        // The clock moves by itself while everybody waits.
+        let shared = peer.shared.clone();
+        assert_eq!(peer.closed().await, Closed::Slow);
+        assert_eq!(shared.permits.available_permits(), REQUEST_BYTES_MAX);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_closed_and_so_is_one_stuck_in_a_frame() {
+        let start = Instant::now();
+        let peer = connect(shared()).await;
+        assert_eq!(peer.closed().await, Closed::Idle);
+        let mut peer = connect(shared()).await;
+        peer.send(&[0, 0, 0]).await;
+        assert_eq!(peer.closed().await, Closed::Idle);
+        assert!(start.elapsed() >= Duration::from_secs(1200));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_does_not_read_stops_being_read_and_is_closed() {
+        let mut peer = connect(shared()).await;
+        for _ in 0..200 {
+            peer.send(&frame(1, b'n', b"1")).await;
+        }
+        let shared = peer.shared.clone();
+        assert_eq!(peer.closed().await, Closed::Unread);
+        let accepted = shared.service.accepted.load(Ordering::SeqCst);
+        assert!((REPLY_BYTES_MAX >> 20..REPLY_BYTES_MAX / (1 << 20) + 32).contains(&accepted), "{accepted}");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_bound_of_requests_is_accepted_at_once() {
+        let mut peer = connect(shared()).await;
+        let many = 3 * PIPELINE_DEPTH_MAX;
+        peer.send(&frame(1, b'l', b"z")).await;
+        peer.send(&frame(1, b'e', b"x").repeat(many)).await;
+        peer.accepted(PIPELINE_DEPTH_MAX).await;
+        peer.release(b'z');
+        peer.expect(b"z").await;
+        peer.expect("xx".repeat(many).as_bytes()).await;
+        peer.accepted(many + 1).await;
+    }
+
+    #[tokio::test]
+    async fn a_panic_closes_its_connection_only() {
+        let shared = shared();
+        let mut good = connect(shared.clone()).await;
+        let mut bad = connect(shared.clone()).await;
+        bad.send(&frame(1, b'p', b"")).await;
+        assert_eq!(bad.closed().await, Closed::Panicked);
+        good.send(&frame(1, b'e', b"alive")).await;
+        good.expect(b"alivealive").await;
+    }
+
+    #[tokio::test]
+    async fn a_request_that_closes_lets_earlier_replies_out() {
+        let mut peer = connect(shared()).await;
+        let requests = [frame(1, b'l', b"a"), frame(1, b'c', b""), frame(1, b'e', b"never")].concat();
+        peer.send(&requests).await;
+        peer.accepted(2).await;
+        peer.release(b'a');
+        peer.expect(b"a").await;
+        assert_eq!(peer.client.read(&mut [0; 10]).await.unwrap_or(0), 0);
+        assert_eq!(peer.closed().await, Closed::Request(CloseReason::SilentFailure));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_goes_away_gives_up_its_waiting_requests() {
+        let mut peer = connect(shared()).await;
+        peer.send(&frame(1, b'l', b"a")).await;
+        peer.accepted(1).await;
+        let shared = peer.shared.clone();
+        peer.client.shutdown().await.unwrap();
+        assert_eq!(peer.closed().await, Closed::Peer);
+        assert!(shared.service.later.lock().unwrap()[0].1.is_closed());
+    }
+
+    #[tokio::test]
+    async fn draining_answers_what_was_accepted_and_closing_does_not() {
+        let shared = shared();
+        let idle = connect(shared.clone()).await;
+        let mut peer = connect(shared.clone()).await;
+        let mut stuck = connect(shared.clone()).await;
+        stuck.send(&frame(1, b'l', b"s")).await;
+        peer.send(&frame(1, b'l', b"p")).await;
+        peer.accepted(2).await;
+        for peer in [&idle, &peer, &stuck] {
+            peer.phase.send(Phase::Draining).unwrap();
+        }
+        assert_eq!(idle.closed().await, Closed::Stopping);
+        peer.release(b'p');
+        peer.expect(b"p").await;
+        assert_eq!(peer.closed().await, Closed::Stopping);
+        stuck.phase.send(Phase::Closing).unwrap();
+        assert_eq!(stuck.closed().await, Closed::Stopping);
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_holds_no_buffer_and_little_else() {
+        let shared = shared();
+        let mut peer = connect(shared.clone()).await;
+        peer.send(&frame(1, b'e', b"x")).await;
+        peer.expect(b"xx").await;
+        while shared.buffers.free() == 0 {
+            tokio::task::yield_now().await;
+        }
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let socket = TcpStream::connect(address).await.unwrap();
+        let connection = Connection { id: 2, local: address, peer: address };
+        let future = serve(shared, socket, connection, peer.phase.subscribe());
+        let future_bytes = std::mem::size_of_val(&future);
+        assert!(future_bytes <= 2048, "the future of an idle connection takes {future_bytes} bytes");
+    }
+}

@@ -1,5 +1,6 @@
 //! Boot order, accept loops, connection loops, shutdown. Knows no single API.
 
+mod buffers;
 pub mod connection;
 pub mod listener;
 
