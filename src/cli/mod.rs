@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, words to stderr. Exit code 0 ok, 1 negative answer, 2 failure.
 
+mod log;
 mod serve;
 
 use clap::{Parser, Subcommand};
@@ -19,11 +20,14 @@ struct Arguments {
 enum Command {
     /// Run a broker.
     Serve(serve::ServeArgs),
+    /// Look at the files of a log.
+    Log(log::LogArgs),
 }
 
 /// Runs the program; exit code 0 ok, 1 negative answer, 2 failure.
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Log(args) => log::run(args),
     }
 }
