@@ -1,1 +1,123 @@
 //! The one place where errors become Kafka's codes.
+//!
+//! Handlers speak [`ResponseError`] (its `code()` is what goes on the wire, 0 is no error) and, where the message has room for a sentence, [`Fault`].
+
+pub use kafka_protocol::ResponseError;
+
+use crate::metadata::{ProposeError, Refusal, placement::PlacementError};
+use kafka_protocol::protocol::StrBytes;
+use millstream_storage::{Error, batch::BatchError};
+
+/// A code and the sentence that goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub error: ResponseError,
+    pub message: String,
+}
+
+impl Fault {
+    /// A fault with its sentence.
+    pub fn new(error: ResponseError, message: impl Into<String>) -> Fault {
+        Fault { error, message: message.into() }
+    }
+    /// The code on the wire.
+    pub fn code(&self) -> i16 {
+        self.error.code()
+    }
+    /// The sentence on the wire.
+    pub fn text(&self) -> Option<StrBytes> {
+        Some(StrBytes::from_string(self.message.clone()))
+    }
+}
+
+/// The code of a result on the wire: 0 when it is one.
+pub fn code<T>(result: &Result<T, Fault>) -> i16 {
+    result.as_ref().err().map_or(0, Fault::code)
+}
+
+/// The sentence of a result on the wire.
+pub fn text<T>(result: &Result<T, Fault>) -> Option<StrBytes> {
+    result.as_ref().err().and_then(Fault::text)
+}
+
+impl From<&Refusal> for Fault {
+    fn from(refusal: &Refusal) -> Fault {
+        match refusal {
+            Refusal::TopicExists => Fault::new(ResponseError::TopicAlreadyExists, "a topic of this name exists"),
+            Refusal::TopicNameCollision(other) => Fault::new(
+                ResponseError::InvalidTopicException,
+                format!("the name collides with topic {other}: '.' and '_' are one in metric names"),
+            ),
+            Refusal::UnknownTopic => {
+                Fault::new(ResponseError::UnknownTopicOrPartition, "this server has no such topic")
+            }
+            Refusal::UnknownBroker(id) => {
+                Fault::new(ResponseError::InvalidReplicaAssignment, format!("broker {id} is not registered"))
+            }
+            Refusal::NotMorePartitions => {
+                Fault::new(ResponseError::InvalidPartitions, "the number of partitions changed meanwhile")
+            }
+            Refusal::FeatureLevel { needed, have } => Fault::new(
+                ResponseError::UnsupportedVersion,
+                format!("this needs feature level {needed}; the cluster has {have}"),
+            ),
+        }
+    }
+}
+
+impl From<&ProposeError> for Fault {
+    fn from(error: &ProposeError) -> Fault {
+        let code = match error {
+            ProposeError::ReadOnly(_) => ResponseError::KafkaStorageError,
+            // Retriable: the client asks again, here or elsewhere.
+            ProposeError::NoLeader | ProposeError::Stopping => ResponseError::RequestTimedOut,
+        };
+        Fault::new(code, error.to_string())
+    }
+}
+
+impl From<&PlacementError> for Fault {
+    fn from(error: &PlacementError) -> Fault {
+        Fault::new(ResponseError::InvalidReplicationFactor, error.to_string())
+    }
+}
+
+/// Code of a storage error.
+pub fn storage(error: &Error) -> ResponseError {
+    match error {
+        Error::NoSpace { .. } | Error::Io { .. } | Error::DirectoryFailed { .. } => ResponseError::KafkaStorageError,
+        Error::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        Error::Corrupt { .. } => ResponseError::CorruptMessage,
+        Error::Batch(error) => batch(error),
+        // The partition is going or gone: the client looks it up anew.
+        Error::Closed => ResponseError::NotLeaderOrFollower,
+        Error::NotContiguous { .. } => ResponseError::UnknownServerError,
+    }
+}
+
+/// Code of a batch that is not accepted.
+pub fn batch(error: &BatchError) -> ResponseError {
+    match error {
+        BatchError::Truncated { .. } | BatchError::Crc { .. } => ResponseError::CorruptMessage,
+        BatchError::Magic(_) | BatchError::Invalid(_) => ResponseError::InvalidRecord,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_read_only_metadata_log_is_a_storage_error() {
+        assert_eq!(Fault::from(&ProposeError::ReadOnly("disk".into())).code(), 56);
+        assert!(Fault::from(&ProposeError::NoLeader).error.is_retriable());
+    }
+
+    #[test]
+    fn no_error_is_zero() {
+        assert_eq!(code(&Ok(())), 0);
+        assert_eq!(text(&Ok(())), None);
+        let said: Result<(), _> = Err(Fault::new(ResponseError::InvalidConfig, "why"));
+        assert_eq!((code(&said), text(&said).as_deref()), (40, Some("why")));
+    }
+}

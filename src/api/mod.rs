@@ -10,6 +10,16 @@ pub mod errors;
 pub mod reply;
 
 mod api_versions;
+mod create_partitions;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
+mod describe_topic_partitions;
+mod endpoints;
+mod incremental_alter_configs;
+mod metadata;
+mod topics;
 
 use crate::{
     broker::Broker,
@@ -98,7 +108,15 @@ macro_rules! apis {
 // One row a line, sorted by key: key, versions advertised, first flexible version, class, message, handler.
 #[rustfmt::skip]
 apis! {
+     3 0..=13, 9, Control, MetadataRequest => metadata::handle;
     18 0..=4, 3, Control, ApiVersionsRequest => api_versions::handle;
+    19 2..=7, 5, Control, CreateTopicsRequest => create_topics::handle;
+    20 1..=6, 4, Control, DeleteTopicsRequest => delete_topics::handle;
+    32 1..=4, 4, Control, DescribeConfigsRequest => describe_configs::handle;
+    37 0..=3, 2, Control, CreatePartitionsRequest => create_partitions::handle;
+    44 0..=1, 1, Control, IncrementalAlterConfigsRequest => incremental_alter_configs::handle;
+    60 0..=2, 0, Control, DescribeClusterRequest => describe_cluster::handle;
+    75 0..=0, 0, Control, DescribeTopicPartitionsRequest => describe_topic_partitions::handle;
 }
 
 /// "ApiVersions" out of "ApiVersionsRequest".

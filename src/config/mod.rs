@@ -77,6 +77,8 @@ pub struct BrokerSettings {
     pub retention_check_interval_ms: u64,
     /// max.incremental.fetch.session.cache.slots.
     pub fetch_session_slots: usize,
+    /// max.request.partition.size.limit: most partitions in one answer of DescribeTopicPartitions.
+    pub request_partitions_max: usize,
     /// millstream.histograms.max: most latency histograms kept.
     pub histograms_max: usize,
 }

@@ -26,6 +26,7 @@ impl Config {
             producer_id_expiration_ms: self.broker_value("producer.id.expiration.ms", dynamic),
             retention_check_interval_ms: self.broker_value("log.retention.check.interval.ms", dynamic),
             fetch_session_slots: bytes("max.incremental.fetch.session.cache.slots"),
+            request_partitions_max: bytes("max.request.partition.size.limit"),
             histograms_max: bytes("millstream.histograms.max"),
         }
     }

@@ -234,7 +234,7 @@ static BROKER: &[Definition] = &[
     fixed(Accepted, Int, "socket.send.buffer.bytes", "102400", Any, "Send buffer of a socket; here the operating system chooses."),
     fixed(Acts, Int, "fetch.max.bytes", "57671680", from(1024), "Most bytes in the answer to a fetch."),
     fixed(Acts, Int, "max.incremental.fetch.session.cache.slots", "1000", from(0), "Most fetch sessions at once."),
-    fixed(Accepted, Int, "max.request.partition.size.limit", "2000", from(1), "Most partitions in one answer of DescribeTopicPartitions; it limits that answer."),
+    fixed(Acts, Int, "max.request.partition.size.limit", "2000", from(1), "Most partitions in one answer of DescribeTopicPartitions."),
     fixed(Accepted, Int, "request.timeout.ms", "30000", from(0), "Longest wait of a request between brokers."),
     fixed(Accepted, Int, "queued.max.requests", "500", from(1), "Requests waiting before sockets are left unread; here bytes count."),
     fixed(Accepted, Long, "queued.max.request.bytes", "-1", Any, "Bytes waiting before sockets are left unread; here 256 MiB."),

@@ -1,0 +1,154 @@
+//! DescribeConfigs (32), v1–4: every setting of a topic or of this broker, where its value comes from, what it means.
+//!
+//! v3: type and documentation. v4 is flexible. A password's value is never shown. Groups, client metrics and loggers have no settings here yet: they are answered with none.
+
+use super::{
+    Outcome, Request,
+    errors::{self, Fault, ResponseError},
+    reply, topics,
+};
+use crate::{
+    broker::Broker,
+    config::{Kind, Resolved, Source, broker_definition},
+};
+use kafka_protocol::messages::{
+    DescribeConfigsRequest, DescribeConfigsResponse,
+    describe_configs_request::DescribeConfigsResource,
+    describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym},
+};
+
+/// Kafka's `ConfigResource.Type` on the wire.
+pub const TOPIC: i8 = 2;
+pub const BROKER: i8 = 4;
+pub const BROKER_LOGGER: i8 = 8;
+pub const CLIENT_METRICS: i8 = 16;
+pub const GROUP: i8 = 32;
+
+/// Kafka's `ConfigSource` on the wire.
+pub fn source_code(source: Source) -> i8 {
+    match source {
+        Source::Topic => 1,
+        Source::DynamicBroker => 2,
+        Source::DynamicDefault => 3,
+        Source::File | Source::Environment | Source::CommandLine => 4,
+        Source::Default => 5,
+    }
+}
+
+/// Answers each resource asked for.
+pub async fn handle(request: Request<'_>, message: DescribeConfigsRequest) -> Outcome {
+    let results = message.resources.iter().map(|resource| {
+        let found = describe(request.broker, resource);
+        let (error_code, error_message) = (errors::code(&found), errors::text(&found));
+        let shown = found.unwrap_or_default();
+        let keys = resource.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
+        let wanted = |r: &&Resolved| keys.is_none_or(|keys| keys.iter().any(|k| k.as_str() == r.definition.name));
+        let of_topic = resource.resource_type == TOPIC;
+        DescribeConfigsResult::default()
+            .with_error_code(error_code)
+            .with_error_message(error_message)
+            .with_resource_type(resource.resource_type)
+            .with_resource_name(resource.resource_name.clone())
+            .with_configs(shown.iter().filter(wanted).map(|r| entry(r, of_topic, &message)).collect())
+    });
+    let response = DescribeConfigsResponse::default().with_results(results.collect());
+    Outcome::Reply(reply::message(&request.header, &response))
+}
+
+fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<Resolved>, Fault> {
+    let name = resource.resource_name.as_str();
+    let dynamic = broker.dynamic();
+    match resource.resource_type {
+        TOPIC => {
+            topics::check_name(name)?;
+            match broker.quorum.image().topic(name) {
+                Some(topic) => Ok(broker.config.resolve_topic(&topic.configs, &dynamic)),
+                None => Err(Fault::new(ResponseError::UnknownTopicOrPartition, format!("there is no topic {name}"))),
+            }
+        }
+        // Settings for all brokers: those that were set.
+        BROKER if name.is_empty() => Ok(dynamic
+            .default
+            .iter()
+            .filter_map(|(name, value)| {
+                let definition = broker_definition(name)?;
+                let (value, source) = (value.clone(), Source::DynamicDefault);
+                let synonyms = vec![(definition.name, value.clone(), source)];
+                Some(Resolved { definition, value: Some(value), source, synonyms })
+            })
+            .collect()),
+        BROKER => {
+            check_broker(broker, name)?;
+            Ok(broker.config.resolve_broker(&dynamic))
+        }
+        BROKER_LOGGER => check_broker(broker, name).map(|()| Vec::new()),
+        CLIENT_METRICS | GROUP if !name.is_empty() => Ok(Vec::new()),
+        CLIENT_METRICS | GROUP => Err(Fault::new(ResponseError::InvalidRequest, "the resource has no name")),
+        other => Err(Fault::new(ResponseError::InvalidRequest, format!("there is no resource type {other}"))),
+    }
+}
+
+/// Whether `name` is the id of this broker.
+pub fn check_broker(broker: &Broker, name: &str) -> Result<(), Fault> {
+    let own = broker.config.node_id;
+    match name.parse::<i32>() {
+        Ok(id) if id == own => Ok(()),
+        Ok(id) => Err(Fault::new(ResponseError::InvalidRequest, format!("this is broker {own}, not {id}"))),
+        Err(_) => Err(Fault::new(ResponseError::InvalidRequest, format!("{name} is not the id of a broker"))),
+    }
+}
+
+fn entry(resolved: &Resolved, of_topic: bool, message: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+    let definition = resolved.definition;
+    let secret = definition.kind == Kind::Password;
+    let shown = |value: &str| if secret { None } else { Some(topics::text(value)) };
+    let synonyms = resolved.synonyms.iter().filter(|_| message.include_synonyms);
+    let synonym = |(name, value, source): &(&'static str, String, Source)| {
+        DescribeConfigsSynonym::default()
+            .with_name((*name).into())
+            .with_value(shown(value))
+            .with_source(source_code(*source))
+    };
+    DescribeConfigsResourceResult::default()
+        .with_name(definition.name.into())
+        .with_value(resolved.value.as_deref().and_then(shown))
+        .with_read_only(!of_topic && !definition.dynamic)
+        .with_config_source(source_code(resolved.source))
+        .with_is_sensitive(secret)
+        .with_synonyms(synonyms.map(synonym).collect())
+        .with_config_type(definition.kind as i8)
+        .with_documentation(message.include_documentation.then(|| definition.doc.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Dynamic};
+
+    fn shown(name: &str, config: &Config) -> DescribeConfigsResourceResult {
+        let all = config.resolve_broker(&Dynamic::default());
+        let message = DescribeConfigsRequest::default().with_include_synonyms(true).with_include_documentation(true);
+        entry(all.iter().find(|r| r.definition.name == name).unwrap(), false, &message)
+    }
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let config = Config::local("/nowhere").set("ssl.key.password", "secret");
+        let e = shown("ssl.key.password", &config);
+        assert!(e.is_sensitive);
+        assert_eq!(e.value, None);
+        assert!(e.synonyms.iter().all(|s| s.value.is_none()));
+    }
+
+    #[test]
+    fn an_entry_says_where_its_value_comes_from() {
+        let config = Config::local("/nowhere").set("num.partitions", "4");
+        let e = shown("num.partitions", &config);
+        assert_eq!((e.value.as_deref(), e.config_source, e.read_only, e.config_type), (Some("4"), 4, true, 3));
+        let levels: Vec<_> = e.synonyms.iter().map(|s| (s.value.as_deref().unwrap(), s.source)).collect();
+        assert_eq!(levels, [("4", 4), ("1", 5)]);
+        assert!(e.documentation.is_some());
+        let e = shown("log.retention.ms", &config);
+        assert_eq!((e.value, e.config_source, e.read_only), (None, 5, false));
+    }
+}
