@@ -69,6 +69,7 @@ impl From<&ProposeError> for Fault {
     fn from(error: &ProposeError) -> Fault {
         let code = match error {
             ProposeError::ReadOnly(_) => ResponseError::KafkaStorageError,
+            ProposeError::TooLarge { .. } => ResponseError::PolicyViolation,
             // Retriable: the client asks again, here or elsewhere.
             ProposeError::NoLeader | ProposeError::Stopping => ResponseError::RequestTimedOut,
         };

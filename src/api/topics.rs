@@ -118,7 +118,7 @@ pub async fn propose(broker: &Broker, command: Command, changes: usize) -> Vec<R
 
 /// Waits until this broker serves what its image says.
 async fn settle(broker: &Broker) {
-    let _ = broker;
+    broker.partitions.wait_applied(broker.quorum.image().index).await;
 }
 
 /// Node ids as the messages have them.
