@@ -86,6 +86,16 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug + 'static {
     fn map(&self, len: usize, writable: bool) -> io::Result<memmap2::MmapRaw>;
     /// The descriptor, for sendfile; `None` when simulated.
     fn fd(&self) -> Option<BorrowedFd<'_>>;
+    /// When its bytes last changed, ms since 1970; `None` where that is not known (simulated).
+    fn modified_ms(&self) -> Option<i64> {
+        let stat = rustix::fs::fstat(self.fd()?).ok()?;
+        Some(stat.st_mtime.saturating_mul(1000).saturating_add(stat.st_mtime_nsec as i64 / 1_000_000))
+    }
+    /// Writes `head` and then `rest` at `offset`, as [`DiskFile::write_all_at`] writes one buffer.
+    fn write_both_at(&self, head: &[u8], rest: &[u8], offset: u64) -> io::Result<()> {
+        self.write_all_at(head, offset)?;
+        self.write_all_at(rest, offset + head.len() as u64)
+    }
 }
 
 /// The operating system's file system.
@@ -206,6 +216,22 @@ impl DiskFile for OsFile {
 
     fn write_all_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
+    }
+
+    fn write_both_at(&self, head: &[u8], rest: &[u8], offset: u64) -> io::Result<()> {
+        let (both, total) = ([io::IoSlice::new(head), io::IoSlice::new(rest)], head.len() + rest.len());
+        let done = match rustix::io::pwritev(&self.file, &both, offset) {
+            Ok(n) if n == total => return Ok(()),
+            Ok(n) => n,
+            Err(rustix::io::Errno::INTR) => 0,
+            Err(e) => return Err(e.into()),
+        };
+        // A short write: what is left, or the error that cut it short.
+        if done < head.len() {
+            self.write_all_at(&head[done..], offset + done as u64)?;
+        }
+        let from_rest = done.saturating_sub(head.len());
+        self.write_all_at(&rest[from_rest..], offset + (head.len() + from_rest) as u64)
     }
 
     fn allocate(&self, len: u64) -> io::Result<()> {

@@ -15,6 +15,7 @@ pub mod batch;
 pub mod catalogue;
 pub mod checkpoint;
 pub mod directory;
+mod dirty;
 pub mod disk;
 pub mod epochs;
 pub mod error;
@@ -23,6 +24,7 @@ mod index;
 pub mod log;
 #[allow(dead_code)]
 mod names;
+mod reader;
 pub mod record;
 mod recovery;
 mod region;

@@ -1,7 +1,36 @@
-//! One partition's log: a writer ([`Log`]) and lock-free readers ([`LogReader`]).
+//! One partition's log: its settings and its one writer ([`Log`]). Readers are in `reader.rs`, flushing in `dirty.rs`, opening in
+//! `recovery.rs`.
 
-use crate::{Batch, Result};
-use bytes::Bytes;
+use crate::{
+    Batch, Disk, DiskFile, Error, PartitionId, Result,
+    batch::{self, BatchError, HEADER_BYTES},
+    checkpoint,
+    dirty::write_epochs,
+    disk::Open,
+    epochs::Epochs,
+    health::Health,
+    index::Index,
+    reader::{SegmentList, Shared},
+    recovery,
+    region::RegionWriter,
+    retention::{self, Aged},
+    seat::Seat,
+    segment::{self, Found, Opened, Segment, Tail},
+};
+use arc_swap::ArcSwap;
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+pub use crate::{
+    dirty::Dirty,
+    reader::{LogReader, Slice},
+};
 
 /// Settings of one log, all in Kafka's units and meaning.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,22 +111,124 @@ pub struct Appended {
 /// copy, an index entry, and now and then an `fallocate` or a rename.
 #[derive(Debug)]
 pub struct Log {
-    _p: (),
+    reader: LogReader,
+    config: LogConfig,
+    seat: Seat,
+    active: Option<Active>,
+    /// Whether the partition's directory is there.
+    has_dir: bool,
+    /// The last segment takes no more appends: its end is damaged, or a failed roll left a file behind.
+    must_roll: bool,
+    /// Files to unlink, with the time.
+    deleted: Vec<(PathBuf, i64)>,
 }
 
+/// The segment that takes appends.
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    file: Arc<dyn DiskFile>,
+    writer: RegionWriter,
+    index: Arc<Index>,
+    position: u64,
+    allocated: u64,
+    since_index_bytes: usize,
+    /// When the first append was made, ms.
+    first_ms: i64,
+    /// Largest timestamp and the last offset of the batch that has it.
+    max: (i64, i64),
+}
+
+/// How a log is opened.
+pub(crate) struct OpenLog {
+    pub disk: Arc<dyn Disk>,
+    /// `<root>/<topic>-<partition>`
+    pub dir: PathBuf,
+    pub id: PartitionId,
+    pub config: LogConfig,
+    /// None: never had an append; no files are expected.
+    pub stat: Option<LogStat>,
+    pub health: Arc<Health>,
+    pub seat: Seat,
+    pub now_ms: i64,
+}
+
+/// Batches of this size or more are written through the file rather than the map.
+const PWRITE_BYTES_MIN: usize = 32 << 10;
+/// Allocation steps: the file's own size, within these.
+const ALLOCATE_BYTES_MIN: u64 = 64 << 10;
+const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
+/// Producer snapshots kept.
+const SNAPSHOTS: usize = 2;
+
 impl Log {
+    /// Opens a log: as catalogued after a clean stop, else recovered above its recovery point. What it returns is durable. Blocks.
+    pub(crate) fn open(o: OpenLog) -> Result<Log> {
+        let found = recovery::open(&o)?;
+        let size = found.segments.iter().map(|s| s.end_position()).sum();
+        let stat = o.stat.unwrap_or_default();
+        let shared = Shared {
+            health: o.health,
+            segments: ArcSwap::from_pointee(found.segments),
+            log_start: AtomicI64::new(found.log_start),
+            log_end: AtomicI64::new(found.log_end),
+            durable_end: AtomicI64::new(found.log_end),
+            high_watermark: AtomicI64::new(stat.high_watermark.clamp(found.log_start, found.log_end)),
+            size: AtomicU64::new(size),
+            epochs: ArcSwap::from_pointee(found.epochs),
+            epochs_changed: AtomicBool::new(found.epochs_changed),
+            generation: Mutex::new(0),
+            dir_is_new: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+            durable: AtomicBool::new(o.config.durable),
+            retention_ms: AtomicI64::new(o.config.retention_ms),
+            index_interval: AtomicU32::new(o.config.index_interval_bytes),
+            opened_ms: o.now_ms,
+            catalogued_expires_ms: AtomicI64::new(if o.stat.is_some() { stat.expires_ms } else { i64::MIN }),
+            disk: o.disk,
+            dir: o.dir,
+            id: o.id,
+        };
+        Ok(Log {
+            reader: LogReader { shared: Arc::new(shared) },
+            config: o.config,
+            seat: o.seat,
+            active: None,
+            has_dir: found.has_dir,
+            must_roll: found.must_roll,
+            deleted: Vec::new(),
+        })
+    }
+
     /// A reader; clones share the log. Stays valid after close and delete (then reads give `Closed`).
     pub fn reader(&self) -> &LogReader {
-        todo!()
+        &self.reader
+    }
+    /// What the catalogue keeps of this log, as of now.
+    pub fn stat(&self) -> LogStat {
+        self.shared().stat()
     }
     /// Settings now in force.
     pub fn set_config(&mut self, config: LogConfig) {
-        let _ = config;
-        todo!()
+        let shared = self.shared();
+        shared.durable.store(config.durable, Ordering::Relaxed);
+        shared.retention_ms.store(config.retention_ms, Ordering::Relaxed);
+        shared.index_interval.store(config.index_interval_bytes, Ordering::Relaxed);
+        if config.retention_ms != self.config.retention_ms {
+            shared.catalogued_expires_ms.store(i64::MIN, Ordering::Relaxed);
+        }
+        self.config = config;
     }
+    fn shared(&self) -> &Arc<Shared> {
+        &self.reader.shared
+    }
+    fn log_end(&self) -> i64 {
+        self.shared().log_end.load(Ordering::Relaxed)
+    }
+
     /// Appends one batch that [`crate::batch::check`] accepted (`header` is its verdict on these bytes): assigns the next offset and
     /// `leader_epoch`, stamps LogAppendTime where asked, publishes the end with a release store. Makes the partition's directory at its
-    /// first append. Rolls first when the segment is full, or too old by `now_ms` (wall ms).
+    /// first append. Rolls first when the segment is full, or too old by `now_ms` (wall ms). An error leaves the log as it was.
     pub fn append_as_leader(
         &mut self,
         bytes: &[u8],
@@ -106,162 +237,816 @@ impl Log {
         ts: TimestampType,
         now_ms: i64,
     ) -> Result<Appended> {
-        todo!("{} {header:?} {leader_epoch} {ts:?} {now_ms}", bytes.len())
+        let (have, need) = (bytes.len(), header.size_bytes);
+        if have < need || need < HEADER_BYTES {
+            return Err(BatchError::Truncated { have, need: need.max(HEADER_BYTES) }.into());
+        }
+        let (head, rest) = bytes[..need].split_at(HEADER_BYTES);
+        let mut head: [u8; HEADER_BYTES] = head.try_into().expect("split there");
+        let base_offset = self.log_end();
+        let last_offset = base_offset.checked_add(i64::from(header.last_offset_delta)).filter(|o| *o < i64::MAX);
+        let Some(last_offset) = last_offset else { return Err(BatchError::Invalid("no offsets are left").into()) };
+        batch::patch(&mut head, base_offset, leader_epoch);
+        let mut batch = Batch { base_offset, leader_epoch, ..*header };
+        let mut log_append_time_ms = -1;
+        if ts == TimestampType::LogAppendTime {
+            batch.max_timestamp = now_ms;
+            log_append_time_ms = now_ms;
+            stamp(&mut head, rest, now_ms);
+        }
+        self.follows(&batch)?;
+        let rolled = self.make_room(need, last_offset, now_ms)?;
+        self.write(&head, rest)?;
+        self.publish(&[batch], now_ms);
+        Ok(Appended { base_offset, last_offset, log_append_time_ms, rolled })
     }
+
     /// Appends whole batches exactly as a leader has them (offsets and epochs are kept; must follow the log end, gaps allowed upward only
-    /// from compaction). CRC and lengths are checked.
+    /// from compaction). CRC and lengths are checked first, of all of them. When the disk fills up in the middle, those before are in
+    /// (the log end says so) and the error is returned.
     pub fn append_as_follower(&mut self, bytes: &[u8], now_ms: i64) -> Result<Appended> {
-        todo!("{} {now_ms}", bytes.len())
+        let mut batches = Vec::new();
+        let (mut at, mut expected) = (0, self.log_end());
+        while at < bytes.len() {
+            let batch = batch::check_stored(&bytes[at..])?;
+            if batch.base_offset < expected || batch.last_offset() == i64::MAX {
+                return Err(Error::NotContiguous { expected, found: batch.base_offset });
+            }
+            expected = batch.next_offset();
+            at += batch.size_bytes;
+            batches.push(batch);
+        }
+        let (Some(first), Some(last)) = (batches.first().copied(), batches.last().copied()) else {
+            return Err(BatchError::Truncated { have: 0, need: HEADER_BYTES }.into());
+        };
+        let mut epoch = self.shared().epochs.load().latest();
+        for batch in &batches {
+            if batch.leader_epoch < epoch {
+                return Err(BatchError::Invalid("leader epoch is older than the log's").into());
+            }
+            epoch = batch.leader_epoch;
+        }
+        let mut rolled = false;
+        let (mut at, mut next) = (0, 0);
+        while next < batches.len() {
+            rolled |= self.make_room(batches[next].size_bytes, batches[next].last_offset(), now_ms)?;
+            // As many as fit are one write.
+            let limit = u64::from(self.config.segment_bytes);
+            let active = self.active.as_ref().expect("make_room gives an active segment");
+            let (base, mut to, from) = (active.segment.base, at, next);
+            while let Some(b) = batches.get(next) {
+                let end = active.position + (to - at + b.size_bytes) as u64;
+                let fits = end <= limit && b.last_offset() - base <= i64::from(i32::MAX);
+                if next > from && !fits {
+                    break;
+                }
+                to += b.size_bytes;
+                next += 1;
+            }
+            self.allocate(to - at)?;
+            self.write(&[], &bytes[at..to])?;
+            self.publish(&batches[from..next], now_ms);
+            at = to;
+        }
+        Ok(Appended {
+            base_offset: first.base_offset,
+            last_offset: last.last_offset(),
+            log_append_time_ms: -1,
+            rolled,
+        })
     }
+
+    /// Recovery cuts at a batch whose epoch is older than one before it, so none gets in.
+    fn follows(&self, batch: &Batch) -> Result<()> {
+        if batch.leader_epoch < self.shared().epochs.load().latest() {
+            return Err(BatchError::Invalid("leader epoch is older than the log's").into());
+        }
+        Ok(())
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.shared().closed.load(Ordering::Relaxed) {
+            return Err(Error::Closed);
+        }
+        self.shared().health.check()
+    }
+
+    /// An active segment with `size` allocated bytes behind its end. Returns whether a new one was begun behind another.
+    fn make_room(&mut self, size: usize, last_offset: i64, now_ms: i64) -> Result<bool> {
+        self.writable()?;
+        self.seat.note()?;
+        let mut rolled = false;
+        if let Some(active) = &self.active {
+            if self.must_roll || active.is_full(&self.config, size, last_offset, now_ms) {
+                self.start_segment(self.log_end(), size, now_ms)?;
+                rolled = true;
+            }
+        } else {
+            let last = self.shared().segments.load().last().cloned();
+            let fits = |s: &Segment| {
+                let position = s.end_position();
+                position == 0 || position + size as u64 <= u64::from(self.config.segment_bytes)
+            };
+            match last {
+                Some(last) if !self.must_roll && fits(&last) => {
+                    self.activate(&last, size, now_ms)?;
+                    // Its age and index are known only now.
+                    if self.active.as_ref().is_some_and(|a| a.is_full(&self.config, size, last_offset, now_ms)) {
+                        self.start_segment(self.log_end(), size, now_ms)?;
+                        rolled = true;
+                    }
+                }
+                last => {
+                    self.start_segment(self.log_end(), size, now_ms)?;
+                    rolled = last.is_some();
+                }
+            }
+        }
+        self.allocate(size)?;
+        Ok(rolled)
+    }
+
+    /// Blocks for `size` bytes behind the end, in steps of the file's own size; less when the disk is nearly full.
+    fn allocate(&mut self, size: usize) -> Result<()> {
+        let map_bytes = self.config.map_bytes(size);
+        let active = self.active.as_mut().expect("there is an active segment");
+        let need = active.position + size as u64;
+        if need <= active.allocated {
+            return Ok(());
+        }
+        let path = active.segment.path();
+        if need > active.writer.map_len() as u64 {
+            // A batch larger than a segment, alone in it.
+            assert_eq!(active.position, 0, "only the first batch may need a larger map");
+            let map = active.file.map(map_bytes, true).map_err(|e| Error::io("map", path, e))?;
+            active.writer = RegionWriter::new(map, 0);
+            active.writer.set_writable(active.allocated as usize);
+            let opened = Opened { file: active.file.clone(), region: active.writer.region().clone() };
+            active.segment.set_opened(Some(Arc::new(opened)));
+        }
+        let map_len = active.writer.map_len() as u64;
+        active.allocated = allocate(&*active.file, path, active.allocated, need, map_len)?;
+        active.writer.set_writable(active.allocated as usize);
+        active.segment.tail().allocated_to = active.allocated;
+        Ok(())
+    }
+
+    /// Writes bytes behind the end, where they are allocated. Nobody sees them before [`Log::publish`].
+    fn write(&mut self, head: &[u8], rest: &[u8]) -> Result<()> {
+        let durable = self.config.durable;
+        let active = self.active.as_mut().expect("there is an active segment");
+        let (at, len) = (active.position, head.len() + rest.len());
+        let mut tail = active.segment.tail();
+        tail.written_to = at + len as u64;
+        if durable || len >= PWRITE_BYTES_MIN {
+            if let Err(e) = active.file.write_both_at(head, rest, at) {
+                tail.written_to = at;
+                return Err(Error::io("write", active.segment.path(), e));
+            }
+        } else {
+            active.writer.write(at as usize, head);
+            active.writer.write(at as usize + head.len(), rest);
+        }
+        Ok(())
+    }
+
+    /// Index entries, figures, then the ends, which readers acquire.
+    fn publish(&mut self, batches: &[Batch], now_ms: i64) {
+        let interval = self.config.index_interval_bytes as usize;
+        let shared = &self.reader.shared;
+        let active = self.active.as_mut().expect("there is an active segment");
+        let before = active.position;
+        for batch in batches {
+            if active.since_index_bytes > interval {
+                active.index.push(batch.last_offset(), active.position);
+                active.index.push_time(active.max.0, active.max.1);
+                active.since_index_bytes = 0;
+            }
+            active.since_index_bytes += batch.size_bytes;
+            if batch.max_timestamp > active.max.0 {
+                active.max = (batch.max_timestamp, batch.last_offset());
+            }
+            active.segment.note_append(batch.max_timestamp, now_ms);
+            active.position += batch.size_bytes as u64;
+            if batch.leader_epoch > shared.epochs.load().latest() {
+                let mut epochs = Epochs::clone(&shared.epochs.load());
+                epochs.push(batch.leader_epoch, batch.base_offset);
+                shared.epochs.store(Arc::new(epochs));
+                shared.epochs_changed.store(true, Ordering::Release);
+            }
+        }
+        if before == 0 {
+            active.first_ms = now_ms;
+        }
+        active.writer.publish(active.position as usize);
+        active.segment.set_end_position(active.position);
+        let size = shared.size.load(Ordering::Relaxed);
+        shared.size.store(size + active.position - before, Ordering::Relaxed);
+        let end = batches.last().map(Batch::next_offset).expect("at least one batch is published");
+        shared.log_end.store(end, Ordering::Release);
+    }
+
+    /// Opens the last segment for appending.
+    fn activate(&mut self, segment: &Arc<Segment>, size: usize, now_ms: i64) -> Result<()> {
+        let shared = self.shared().clone();
+        let position = segment.end_position();
+        let failed = |op, e| Error::io(op, segment.path(), e);
+        let index = match segment.view(&*shared.disk)? {
+            Some(opened) => segment.index(&*shared.disk, &opened, self.config.index_interval_bytes),
+            None => Arc::new(Index::new(segment.base)),
+        };
+        let max_timestamp = segment.max_timestamp(&*shared.disk, self.config.index_interval_bytes);
+        segment.appended_ms(&*shared.disk, now_ms);
+        let first_ms = match segment.view(&*shared.disk)? {
+            Some(opened) => Batch::parse(segment.bytes(&opened)).map_or(now_ms, |b| b.max_timestamp),
+            None => now_ms,
+        };
+        let file = shared.disk.open(segment.path(), Open::Write).map_err(|e| failed("open", e))?;
+        let len = file.len().map_err(|e| failed("stat", e))?;
+        if len > position {
+            // An allocated tail, or bytes of a batch that was never published.
+            file.set_len(position).map_err(|e| failed("cut", e))?;
+        }
+        let map = file.map(self.config.map_bytes(size).max(position as usize), true).map_err(|e| failed("map", e))?;
+        let writer = RegionWriter::new(map, position as usize);
+        let opened = Opened { file: file.clone(), region: writer.region().clone() };
+        segment.set_checked_from(position);
+        {
+            let mut tail = segment.tail();
+            *tail = Tail { written_to: position, allocated_to: position, last_flushed_to: position, ..Tail::default() };
+        }
+        segment.set_index(Some(index.clone()));
+        segment.set_opened(Some(Arc::new(opened)));
+        self.active = Some(Active {
+            segment: segment.clone(),
+            file,
+            writer,
+            index,
+            position,
+            allocated: position,
+            since_index_bytes: usize::MAX / 2, // an entry with the next batch
+            first_ms: if (0..=now_ms).contains(&first_ms) { first_ms } else { now_ms },
+            max: (max_timestamp, segment.base),
+        });
+        Ok(())
+    }
+
+    /// Begins a new active segment at `base`, with room for `size` bytes, and seals the one before.
+    fn start_segment(&mut self, base: i64, size: usize, now_ms: i64) -> Result<()> {
+        self.make_dir()?;
+        let shared = self.shared().clone();
+        let disk = &*shared.disk;
+        let path = segment::file_name(&shared.dir, base, "log");
+        let failed = |op, e| Error::io(op, &path, e);
+        let file = disk.open(&path, Open::Create).map_err(|e| failed("create", e))?;
+        let made = self.prepare(&*file, &path, size);
+        let (map, allocated) = match made {
+            Ok(made) => made,
+            Err(e) => {
+                drop(file);
+                // A file left behind would end the segment before it at the next recovery.
+                self.must_roll = disk.remove_file(&path).is_err() && disk.exists(&path);
+                return Err(e);
+            }
+        };
+        let segment = Arc::new(Segment::created(&shared.dir, base, now_ms));
+        let mut writer = RegionWriter::new(map, 0);
+        writer.set_writable(allocated as usize);
+        let index = Arc::new(Index::new(base));
+        segment.tail().allocated_to = allocated;
+        segment.set_index(Some(index.clone()));
+        segment.set_opened(Some(Arc::new(Opened { file: file.clone(), region: writer.region().clone() })));
+        if let Some(old) = self.active.take() {
+            old.seal(base);
+        } else if let Some(last) = shared.segments.load().last() {
+            last.set_end_offset(base);
+        }
+        let mut list = SegmentList::clone(&shared.segments.load());
+        list.push(segment.clone());
+        shared.segments.store(Arc::new(list));
+        self.active = Some(Active {
+            segment,
+            file,
+            writer,
+            index,
+            position: 0,
+            allocated,
+            since_index_bytes: 0,
+            first_ms: now_ms,
+            max: (-1, base),
+        });
+        self.must_roll = false;
+        Ok(())
+    }
+
+    /// Blocks and a map for a new segment. A full disk may still have room in the tail of the old one.
+    fn prepare(&mut self, file: &dyn DiskFile, path: &Path, size: usize) -> Result<(memmap2::MmapRaw, u64)> {
+        let map_len = self.config.map_bytes(size);
+        file.set_len(0).map_err(|e| Error::io("cut", path, e))?; // what a failed roll left
+        let allocated = match allocate(file, path, 0, size as u64, map_len as u64) {
+            Err(Error::NoSpace { .. }) if self.active.as_mut().is_some_and(|a| a.cut_tail()) => {
+                allocate(file, path, 0, size as u64, map_len as u64)?
+            }
+            done => done?,
+        };
+        let map = file.map(map_len, true).map_err(|e| Error::io("map", path, e))?;
+        Ok((map, allocated))
+    }
+
+    /// The partition's directory, with Kafka's `partition.metadata`; made at the first append.
+    fn make_dir(&mut self) -> Result<()> {
+        if self.has_dir {
+            return Ok(());
+        }
+        let shared = self.shared().clone();
+        shared.disk.create_dir_all(&shared.dir).map_err(|e| Error::io("create", &shared.dir, e))?;
+        shared.dir_is_new.store(true, Ordering::Release);
+        let path = shared.dir.join("partition.metadata");
+        let text = format!("version: 0\ntopic_id: {}\n", base64url(&shared.id.topic_id));
+        let write = || {
+            let file = shared.disk.open(&path, Open::Create)?;
+            file.set_len(0)?;
+            file.write_all_at(text.as_bytes(), 0)
+        };
+        write().map_err(|e| Error::io("write", &path, e))?;
+        self.has_dir = true;
+        Ok(())
+    }
+
     /// Starts a new segment now (unless the active one is empty).
     pub fn roll(&mut self, now_ms: i64) -> Result<()> {
-        let _ = now_ms;
-        todo!()
+        self.writable()?;
+        let last = self.shared().segments.load().last().cloned();
+        if last.is_none_or(|s| s.end_position() == 0) {
+            return Ok(());
+        }
+        self.seat.note()?;
+        self.start_segment(self.log_end(), 0, now_ms)
     }
+
     /// Cuts the log back so that its end is the base offset of the first batch that holds or follows `offset`; returns the new end.
     /// Durable when it returns. Bytes already handed out stay as they were. Blocks.
     pub fn truncate_to(&mut self, offset: i64) -> Result<i64> {
-        let _ = offset;
-        todo!()
+        self.writable()?;
+        if offset >= self.log_end() {
+            return Ok(self.log_end());
+        }
+        let shared = self.shared().clone();
+        let disk = &*shared.disk;
+        let list = shared.segments.load_full();
+        let Some(first) = list.first() else { return Ok(self.log_end()) };
+        if offset < first.base {
+            self.restart_at(first.base, false)?;
+            return Ok(first.base);
+        }
+        // The segment that holds the new end, and where.
+        let mut keep = list.partition_point(|s| s.base <= offset) - 1;
+        let segment = &list[keep];
+        let mut cut = None;
+        if let Some(opened) = segment.view(disk)? {
+            let index = segment.index(disk, &opened, self.config.index_interval_bytes);
+            cut = match segment.find(&opened, &index, offset) {
+                Found::At { position, batch } => Some((position, batch.base_offset)),
+                Found::Damaged(bad) => Some((bad.from, bad.offset)),
+                Found::End { .. } => None,
+            };
+        }
+        let (position, end) = match cut {
+            Some((0, end)) if keep == 0 || end == segment.base => {
+                keep = keep.max(1) - 1; // nothing of it stays
+                if list[keep].base == segment.base {
+                    self.restart_at(end, false)?;
+                    return Ok(end);
+                }
+                (list[keep].end_position(), end)
+            }
+            Some(cut) => cut,
+            // A gap at its end: cut at the next one's base.
+            None => (segment.end_position(), list.get(keep + 1).map_or(offset, |s| s.base)),
+        };
+        self.cut_at(&list, keep, position, end)?;
+        Ok(end)
     }
+
+    /// The log ends at offset `end`; segment `keep` is the last one that stays, up to `position`.
+    fn cut_at(&mut self, list: &SegmentList, keep: usize, position: u64, end: i64) -> Result<()> {
+        let shared = self.shared().clone();
+        let disk = &*shared.disk;
+        self.seat.note()?;
+        self.seat.truncating(end)?;
+        // What stays is durable first: the end that is reported afterwards is a durable one.
+        if let Some(dirty) = self.reader.dirty() {
+            dirty.flush()?;
+        }
+        self.active = None; // nothing is appended to the old files any more
+        for s in list[keep..].iter() {
+            s.tail().sealed = true;
+        }
+        for s in list[keep + 1..].iter().rev() {
+            self.remove_files(s, i64::MIN)?;
+        }
+        let sealed = Arc::new(list[keep].sealed_at(position, end));
+        sealed.write_index(disk, true);
+        let mut new: SegmentList = list[..keep].to_vec();
+        new.push(sealed);
+        self.continue_at(new, end)
+    }
+
+    /// Publishes `list` with a new, empty, durable segment at `end` behind it.
+    fn continue_at(&mut self, mut list: SegmentList, end: i64) -> Result<()> {
+        let shared = self.shared().clone();
+        let disk = &*shared.disk;
+        self.make_dir()?;
+        let path = segment::file_name(&shared.dir, end, "log");
+        let make = || {
+            let file = disk.open(&path, Open::Create)?;
+            file.set_len(0)?;
+            file.sync()?;
+            disk.sync_dir(&shared.dir)
+        };
+        let made = make();
+        if let Err(e) = made {
+            // Half of a truncation is on disk; only a restart sorts that out.
+            shared.health.fail(format!("truncate {}: {e}", path.display()));
+            return Err(Error::io("truncate", &path, e));
+        }
+        if shared.dir_is_new.load(Ordering::Acquire)
+            && let Some(root) = shared.dir.parent()
+        {
+            disk.sync_dir(root).map_err(|e| Error::io("sync", root, e))?;
+            shared.dir_is_new.store(false, Ordering::Release);
+        }
+        list.push(Arc::new(Segment::existing(&shared.dir, end, i64::MAX, 0)));
+        let size = list.iter().map(|s| s.end_position()).sum();
+        let mut epochs = Epochs::clone(&shared.epochs.load());
+        if epochs.cut_from(end) {
+            shared.epochs.store(Arc::new(epochs));
+            shared.epochs_changed.store(true, Ordering::Release);
+        }
+        {
+            let mut generation = shared.generation();
+            *generation += 1;
+            shared.log_end.store(end, Ordering::Release);
+            shared.segments.store(Arc::new(list));
+            shared.durable_end.store(end, Ordering::Release);
+            shared.log_start.fetch_min(end, Ordering::AcqRel);
+            shared.high_watermark.fetch_min(end, Ordering::AcqRel);
+            shared.size.store(size, Ordering::Relaxed);
+        }
+        self.must_roll = false;
+        write_epochs(&shared);
+        for (offset, _) in self.snapshot_files() {
+            if offset > end {
+                self.remove_producer_snapshot(offset);
+            }
+        }
+        Ok(())
+    }
+
     /// Throws everything away and continues at `offset` (a follower whose leader starts later). Blocks.
     pub fn truncate_fully_and_start_at(&mut self, offset: i64) -> Result<()> {
-        let _ = offset;
-        todo!()
+        self.writable()?;
+        self.restart_at(offset, true)
     }
-    /// DeleteRecords: moves the log start to `offset` (`OffsetOutOfRange` beyond `high_watermark`; lower than the start is no change); whole segments
-    /// below go. Returns the log start. Blocks.
+
+    /// As above; `moves_start`: the log start becomes `offset` whether it is higher or lower.
+    fn restart_at(&mut self, offset: i64, moves_start: bool) -> Result<()> {
+        let shared = self.shared().clone();
+        let list = shared.segments.load_full();
+        self.seat.note()?;
+        self.seat.truncating(offset.min(self.log_end()))?;
+        if moves_start || offset < shared.log_start.load(Ordering::Acquire) {
+            self.seat.log_start(offset)?;
+            self.make_dir()?;
+            self.write_log_start(offset)?;
+        }
+        self.active = None;
+        for s in list.iter().rev() {
+            s.tail().sealed = true;
+            self.remove_files(s, i64::MIN)?;
+        }
+        if moves_start {
+            shared.epochs.store(Arc::default());
+            shared.epochs_changed.store(true, Ordering::Release);
+        }
+        self.continue_at(SegmentList::new(), offset)?;
+        if moves_start {
+            shared.log_start.store(offset, Ordering::Release);
+        }
+        shared.catalogued_expires_ms.store(i64::MIN, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Renames a segment's file so that no recovery finds it, and drops its indexes. `due_ms`: when it is to be unlinked.
+    fn remove_files(&mut self, segment: &Segment, due_ms: i64) -> Result<()> {
+        let disk = &*self.reader.shared.disk;
+        let (from, to) = (segment.path(), segment.path().with_extension("log.deleted"));
+        match disk.rename(from, &to) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(Error::io("rename", from, e)),
+        }
+        let _ = disk.remove_file(&from.with_extension("index"));
+        let _ = disk.remove_file(&from.with_extension("timeindex"));
+        self.deleted.retain(|d| d.0 != to);
+        self.deleted.push((to, due_ms));
+        Ok(())
+    }
+
+    /// DeleteRecords: moves the log start to `offset` (`OffsetOutOfRange` beyond `high_watermark`; lower than the start is no change);
+    /// whole segments below go. Returns the log start. Durable when it returns. Blocks.
     pub fn delete_records(&mut self, offset: i64, high_watermark: i64, now_ms: i64) -> Result<i64> {
-        todo!("{offset} {high_watermark} {now_ms}")
+        self.writable()?;
+        let shared = self.shared().clone();
+        let start = shared.log_start.load(Ordering::Acquire);
+        let end = high_watermark.min(self.log_end());
+        if offset > end {
+            return Err(Error::OffsetOutOfRange { offset, start, end });
+        }
+        if offset <= start {
+            return Ok(start);
+        }
+        self.seat.note()?;
+        self.seat.log_start(offset)?;
+        self.make_dir()?;
+        self.write_log_start(offset)?;
+        shared.log_start.fetch_max(offset, Ordering::AcqRel);
+        if offset == self.log_end() {
+            let _ = self.roll(now_ms); // so that the last segment's bytes go too; a disk too full for it keeps them
+        }
+        let whole = shared.segments.load().iter().take_while(|s| s.end_offset() <= offset).count();
+        self.remove_oldest(whole, now_ms)?;
+        Ok(offset)
     }
-    /// Applies retention by time and size to closed segments below `high_watermark` (and rolls an expired active one); returns how many segments went. Blocks.
+
+    /// Removes the `count` oldest segments and what is known only of them.
+    fn remove_oldest(&mut self, count: usize, now_ms: i64) -> Result<()> {
+        let shared = self.shared().clone();
+        let list = shared.segments.load_full();
+        let start = shared.log_start.load(Ordering::Acquire);
+        let mut epochs = Epochs::clone(&shared.epochs.load());
+        if epochs.cut_below(start) {
+            shared.epochs.store(Arc::new(epochs));
+            shared.epochs_changed.store(true, Ordering::Release);
+        }
+        if count == 0 {
+            return Ok(());
+        }
+        shared.segments.store(Arc::new(list[count..].to_vec()));
+        let gone: u64 = list[..count].iter().map(|s| s.end_position()).sum();
+        let size = shared.size.load(Ordering::Relaxed);
+        shared.size.store(size.saturating_sub(gone), Ordering::Relaxed);
+        shared.catalogued_expires_ms.store(i64::MIN, Ordering::Relaxed);
+        for s in &list[..count] {
+            self.remove_files(s, now_ms.saturating_add(self.config.file_delete_delay_ms))?;
+            s.set_opened(None);
+        }
+        for (offset, path) in self.snapshot_files() {
+            if offset < start {
+                let _ = shared.disk.remove_file(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_log_start(&self, offset: i64) -> Result<()> {
+        let path = self.shared().dir.join(recovery::LOG_START_FILE);
+        checkpoint::write_atomic(&*self.shared().disk, &path, &offset.to_be_bytes())
+    }
+
+    /// Applies retention by time and size to closed segments below `high_watermark` (and rolls an expired active one); returns how many
+    /// segments went. Unlinks the files whose delay has passed, too. Blocks.
     pub fn retain(&mut self, now_ms: i64, high_watermark: i64) -> Result<usize> {
-        todo!("{now_ms} {high_watermark}")
+        self.remove_deleted(now_ms);
+        self.writable()?;
+        let shared = self.shared().clone();
+        let (retention_ms, interval) = (self.config.retention_ms, self.config.index_interval_bytes);
+        let list = shared.segments.load_full();
+        let Some(last) = list.last() else { return Ok(0) };
+        // Timestamps are asked for only as far as segments are old: the first that is not ends it.
+        let mut young = retention_ms < 0;
+        let mut age = |s: &Segment| {
+            if young {
+                return Aged { appended_ms: i64::MAX, max_timestamp_ms: None, ..s.aged_in_memory(now_ms) };
+            }
+            let aged = s.aged(&*shared.disk, interval, now_ms);
+            young = aged.expires_ms(retention_ms) >= now_ms;
+            aged
+        };
+        let closed: Vec<Aged> = list[..list.len() - 1].iter().map(|s| age(s)).collect();
+        let active = age(last);
+        let mut count = retention::expired(
+            &closed,
+            last.end_position(),
+            retention_ms,
+            self.config.retention_bytes,
+            high_watermark,
+            now_ms,
+        );
+        let end = self.log_end();
+        if count == closed.len() && active.expires_ms(retention_ms) < now_ms && last.end_position() > 0 && end <= high_watermark {
+            self.roll(now_ms)?;
+            count += 1;
+        }
+        if count == 0 {
+            return Ok(0);
+        }
+        let start = list[count - 1].end_offset().min(end);
+        self.seat.note()?;
+        self.seat.log_start(start)?;
+        shared.log_start.fetch_max(start, Ordering::AcqRel);
+        self.remove_oldest(count, now_ms)?;
+        Ok(count)
     }
-    /// Stores a producer snapshot, opaque bytes in Kafka's format, as `<offset>.snapshot` (atomically, unsynced; bad ones are ignored at load) and drops
-    /// all but the two newest. Blocks.
+
+    /// Unlinks removed segments' files whose delay (`file.delete.delay.ms`) has passed. Blocks.
+    pub fn remove_deleted(&mut self, now_ms: i64) {
+        let disk = &*self.reader.shared.disk;
+        self.deleted.retain(|(path, due_ms)| {
+            *due_ms > now_ms || disk.remove_file(path).is_err_and(|e| e.kind() != io::ErrorKind::NotFound)
+        });
+    }
+
+    /// Stores a producer snapshot, opaque bytes in Kafka's format, as `<offset>.snapshot` (atomically, unsynced; bad ones are ignored at
+    /// load) and drops all but the two newest. Nothing before the first append. Blocks.
     pub fn write_producer_snapshot(&self, offset: i64, bytes: &[u8]) -> Result<()> {
-        todo!("{offset} {}", bytes.len())
+        if !self.has_dir {
+            return Ok(());
+        }
+        self.writable()?;
+        let disk = &*self.shared().disk;
+        let path = segment::file_name(&self.shared().dir, offset, "snapshot");
+        let tmp = path.with_extension("snapshot.new");
+        let write = || {
+            let file = disk.open(&tmp, Open::Create)?;
+            file.set_len(0)?;
+            file.write_all_at(bytes, 0)?;
+            drop(file);
+            disk.rename(&tmp, &path)
+        };
+        if let Err(e) = write() {
+            let _ = disk.remove_file(&tmp);
+            return Err(Error::io("write", &path, e));
+        }
+        for (_, path) in self.snapshot_files().into_iter().skip(SNAPSHOTS) {
+            let _ = disk.remove_file(&path);
+        }
+        Ok(())
     }
+
     /// Newest producer snapshots first: (offset, bytes), none above the log end. Blocks.
     pub fn producer_snapshots(&self) -> Vec<(i64, Vec<u8>)> {
-        todo!()
+        let disk = &*self.shared().disk;
+        let end = self.log_end();
+        let read = |(offset, path): (i64, PathBuf)| Some((offset, checkpoint::read_plain(disk, &path).ok()??));
+        self.snapshot_files().into_iter().filter(|s| s.0 <= end).filter_map(read).collect()
     }
+
     /// Removes one (it was damaged). Blocks.
     pub fn remove_producer_snapshot(&self, offset: i64) {
-        let _ = offset;
-        todo!()
+        let path = segment::file_name(&self.shared().dir, offset, "snapshot");
+        let _ = self.shared().disk.remove_file(&path);
     }
+
+    /// Newest first.
+    fn snapshot_files(&self) -> Vec<(i64, PathBuf)> {
+        if !self.has_dir {
+            return Vec::new();
+        }
+        let dir = &self.shared().dir;
+        let mut found: Vec<_> = self
+            .shared()
+            .disk
+            .read_dir(dir)
+            .unwrap_or_default()
+            .iter()
+            .filter_map(|e| segment::base_of(&e.name, "snapshot"))
+            .map(|offset| (offset, segment::file_name(dir, offset, "snapshot")))
+            .collect();
+        found.sort_by_key(|f| std::cmp::Reverse(f.0));
+        found
+    }
+
     /// Remembers the high watermark for the catalogue.
     pub fn note_high_watermark(&self, offset: i64) {
-        let _ = offset;
-        todo!()
+        self.shared().high_watermark.store(offset, Ordering::Release);
     }
-    /// Closes the log: flushes, cuts the allocated tail so that Kafka's tools can read the file, writes indexes and checkpoints, returns what the catalogue
-    /// keeps. The log goes cold: a later `open_log` opens it again without recovery. Blocks.
-    pub fn close(self, now_ms: i64) -> Result<LogStat> {
-        let _ = now_ms;
-        todo!()
+
+    /// Closes the log: flushes, cuts the allocated tail so that Kafka's tools can read the file, writes indexes and checkpoints, returns
+    /// what the catalogue keeps. The log goes cold: a later `open_log` opens it again without recovery. Blocks.
+    pub fn close(mut self, now_ms: i64) -> Result<LogStat> {
+        self.remove_deleted(now_ms);
+        self.writable()?;
+        if let Some(mut active) = self.active.take() {
+            active.segment.tail().sealed = true;
+            active.cut_tail();
+            active.index.push_time(active.max.0, active.max.1);
+        }
+        if let Some(dirty) = self.reader.dirty() {
+            dirty.flush()?;
+        }
+        let shared = self.shared();
+        write_epochs(shared);
+        for s in shared.segments.load().iter() {
+            if s.index_in_memory().is_some() && s.tail().sealed {
+                s.write_index(&*shared.disk, true);
+            }
+        }
+        let stat = shared.stat();
+        self.mark_closed();
+        self.seat.closed(stat);
+        Ok(stat)
+    }
+
+    /// The partition is deleted: appends and reads give `Closed` from now on; slices handed out stay valid.
+    #[allow(dead_code)]
+    pub(crate) fn mark_deleted(&mut self) {
+        self.active = None;
+        self.mark_closed();
+    }
+
+    fn mark_closed(&self) {
+        let shared = self.shared();
+        shared.closed.store(true, Ordering::Release);
+        for s in shared.segments.load().iter() {
+            s.tail().sealed = true;
+            s.set_opened(None);
+            s.set_index(None);
+        }
     }
 }
 
-/// Reads a log without locks. Cheap to clone (an `Arc` inside).
-#[derive(Debug, Clone)]
-pub struct LogReader {
-    _p: (),
-}
+impl Active {
+    /// Whether a batch must go to a new segment.
+    fn is_full(&self, config: &LogConfig, size: usize, last_offset: i64, now_ms: i64) -> bool {
+        self.position > 0
+            && (self.position + size as u64 > u64::from(config.segment_bytes)
+                || now_ms.saturating_sub(self.first_ms) > config.segment_ms
+                || last_offset - self.segment.base > i64::from(i32::MAX)
+                || self.index.is_full(config.segment_index_bytes))
+    }
 
-/// One log's bytes that want a flush: a snapshot for [`crate::Directory::flush`]. Keeps the segments concerned alive.
-#[derive(Debug)]
-pub struct Dirty {
-    pub(crate) _p: (),
-}
+    /// Gives the allocated blocks behind the end back; whether there were any. Nothing published is touched.
+    fn cut_tail(&mut self) -> bool {
+        let mut tail = self.segment.tail();
+        let cut = self.allocated > self.position && self.file.set_len(self.position).is_ok();
+        if cut {
+            self.allocated = self.position;
+            self.writer.set_writable(self.position as usize);
+            tail.allocated_to = self.position;
+            tail.zeroed_to = tail.zeroed_to.min(self.position);
+        }
+        cut
+    }
 
-/// Bytes of whole batches, contiguous in one segment. Keeps its segment alive.
-#[derive(Debug, Clone)]
-pub struct Slice {
-    /// Straight from the map; no copy.
-    pub bytes: Bytes,
-    /// Byte position in the segment file, for sendfile.
-    pub position: u64,
-    /// The segment file.
-    pub file: std::sync::Arc<dyn crate::DiskFile>,
-    /// Base offset of the first batch (it may lie below the offset asked for).
-    pub first_offset: i64,
-    /// Whether the pages may be off memory: call [`Slice::populate`] where blocking is allowed before touching them.
-    pub cold: bool,
-}
-
-impl Slice {
-    /// Brings the pages in (MADV_POPULATE_READ in 4 MiB steps). An I/O error is `Error::Io` of this read. Blocks.
-    pub fn populate(&self) -> Result<()> {
-        todo!()
+    /// A new segment begins at `next_base`: this one is written no more.
+    fn seal(mut self, next_base: i64) {
+        self.index.push_time(self.max.0, self.max.1);
+        self.segment.set_end_offset(next_base);
+        self.cut_tail();
     }
 }
 
-impl LogReader {
-    /// First offset there is.
-    pub fn log_start(&self) -> i64 {
-        todo!()
+impl LogConfig {
+    /// Address space of a segment whose first batch has `first_bytes`: whole pages.
+    fn map_bytes(&self, first_bytes: usize) -> usize {
+        let page = rustix::param::page_size();
+        (self.segment_bytes as usize).max(first_bytes).max(1).next_multiple_of(page)
     }
-    /// Offset the next record gets (acquire load).
-    pub fn log_end(&self) -> i64 {
-        todo!()
+}
+
+/// Grows a file that has blocks for `allocated` bytes to at least `need`, at most `max`: by its own size, halved as the disk fills up.
+fn allocate(file: &dyn DiskFile, path: &Path, allocated: u64, need: u64, max: u64) -> Result<u64> {
+    let step = allocated.clamp(ALLOCATE_BYTES_MIN, ALLOCATE_BYTES_MAX);
+    let mut target = (allocated + step).min(max).max(need);
+    loop {
+        match file.allocate(target).map_err(|e| Error::io("allocate", path, e)) {
+            Ok(()) => return Ok(target),
+            Err(Error::NoSpace { .. }) if target > need => {
+                let more = (target - need) / 2;
+                target = need + if more < 4096 { 0 } else { more };
+            }
+            Err(e) => return Err(e),
+        }
     }
-    /// All below is durable.
-    pub fn durable_end(&self) -> i64 {
-        todo!()
-    }
-    /// Published bytes of all segments.
-    pub fn size_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// What wants a flush; `None` when all is durable. Moves nothing.
-    pub fn dirty(&self) -> Option<Dirty> {
-        todo!()
-    }
-    /// Bytes appended and not yet durable.
-    pub fn dirty_bytes(&self) -> u64 {
-        todo!()
-    }
-    /// Whole batches from the one that holds `offset` on, up to `bytes_max` bytes, all below offset `end` (exclusive; at most the log end; a batch that reaches past
-    /// `end` is left out), from one segment. At least one batch when `at_least_one`, however large. `None` when nothing fits or `offset == end`.
-    /// `OffsetOutOfRange` outside log start..=log end; `Corrupt` when the first batch wanted is quarantined (damage further on ends the slice before it).
-    pub fn read(&self, offset: i64, bytes_max: usize, end: i64, at_least_one: bool) -> Result<Option<Slice>> {
-        todo!("{offset} {bytes_max} {end} {at_least_one}")
-    }
-    /// First record with timestamp ≥ `timestamp_ms` below `end`: (timestamp, offset, leader epoch). Exact to the record for uncompressed batches; for compressed
-    /// ones the batch's base offset and max timestamp stand in unless `unpack` gives the records' bytes (codec, compressed → plain). May block on cold pages.
-    #[allow(clippy::type_complexity)]
-    pub fn offset_for_timestamp(
-        &self,
-        timestamp_ms: i64,
-        end: i64,
-        unpack: Option<&dyn Fn(u8, &[u8]) -> Option<Vec<u8>>>,
-    ) -> Result<Option<(i64, i64, i32)>> {
-        todo!("{timestamp_ms} {end} {}", unpack.is_some())
-    }
-    /// The record with the largest timestamp below `end`: (timestamp, offset, leader epoch). As above.
-    #[allow(clippy::type_complexity)]
-    pub fn max_timestamp(
-        &self,
-        end: i64,
-        unpack: Option<&dyn Fn(u8, &[u8]) -> Option<Vec<u8>>>,
-    ) -> Result<Option<(i64, i64, i32)>> {
-        todo!("{end} {}", unpack.is_some())
-    }
-    /// KIP-101: (largest epoch ≤ `epoch`, its end offset); `None` when there is none known.
-    pub fn end_of_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
-        let _ = epoch;
-        todo!()
-    }
-    /// Epoch of the newest batch, -1 = none.
-    pub fn latest_epoch(&self) -> i32 {
-        todo!()
-    }
-    /// Epoch that `offset` was written under.
-    pub fn epoch_of(&self, offset: i64) -> Option<i32> {
-        let _ = offset;
-        todo!()
-    }
+}
+
+/// LogAppendTime in a header: attribute bit 3, max timestamp, and the CRC over both parts anew.
+fn stamp(head: &mut [u8; HEADER_BYTES], rest: &[u8], now_ms: i64) {
+    let attributes = i16::from_be_bytes([head[21], head[22]]) | 0x08;
+    head[21..23].copy_from_slice(&attributes.to_be_bytes());
+    head[35..43].copy_from_slice(&now_ms.to_be_bytes());
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
+    digest.update(&head[21..]);
+    digest.update(rest);
+    head[17..21].copy_from_slice(&(digest.finalize() as u32).to_be_bytes());
+}
+
+/// Kafka's text form of a UUID: URL-safe base64 without padding.
+fn base64url(bytes: &[u8; 16]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = u128::from_be_bytes(*bytes);
+    // 21 digits of six bits and one of two.
+    let digit = |i: u32| if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 } as usize & 63;
+    (0..22).map(|i| DIGITS[digit(i)] as char).collect()
 }

@@ -1,1 +1,403 @@
-//! recovery
+//! Opening a log: as catalogued after a clean stop, else recovered above its recovery point.
+//!
+//! Below the recovery point nothing is cut, whatever the bytes say: damage there is quarantined when a read meets it. Above it the log
+//! ends at the first batch that does not follow (length, CRC, offset, epoch). What is cut and still holds a whole batch is kept as
+//! `<first offset cut>.cut`. Nothing here needs free space to succeed, and only bytes from the recovery point on are read, apart from
+//! an index and the headers since its last entry.
+
+use crate::{
+    Disk, Error, LogStat, Result, batch, checkpoint,
+    disk::Open,
+    epochs::Epochs,
+    log::OpenLog,
+    segment::{self, Bad, Found, Segment},
+};
+use std::{io, path::Path, sync::Arc};
+
+/// Log start as of the last delete-records (checkpoint of 8 bytes, big endian).
+pub(crate) const LOG_START_FILE: &str = "log-start";
+
+/// Copies of what is cut go in steps of this.
+const COPY_BYTES: usize = 1 << 20;
+
+/// What opening found.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    pub segments: Vec<Arc<Segment>>,
+    pub log_start: i64,
+    /// All below is durable.
+    pub log_end: i64,
+    pub epochs: Epochs,
+    pub epochs_changed: bool,
+    pub has_dir: bool,
+    pub must_roll: bool,
+}
+
+/// Opens the files of a log. Blocks.
+pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
+    let disk = &*o.disk;
+    let stat = o.stat.unwrap_or(LogStat { needs_recovery: true, ..LogStat::default() });
+    let empty_at = |offset, has_dir| Recovered { log_start: offset, log_end: offset, has_dir, ..Recovered::default() };
+    if !disk.exists(&o.dir) {
+        return Ok(empty_at(stat.log_end, false));
+    }
+    let log_start = log_start(disk, &o.dir)?.unwrap_or(stat.log_start);
+    let bases = bases(disk, &o.dir)?;
+    if bases.is_empty() {
+        return Ok(empty_at(stat.log_end.max(log_start), true));
+    }
+    let mut segments = Vec::with_capacity(bases.len());
+    for (i, base) in bases.iter().enumerate() {
+        let path = segment::file_name(&o.dir, *base, "log");
+        let file = disk.open(&path, Open::Read).map_err(|e| Error::io("open", &path, e))?;
+        let len = file.len().map_err(|e| Error::io("stat", &path, e))?;
+        let end = bases.get(i + 1).copied().unwrap_or(i64::MAX);
+        segments.push(Arc::new(Segment::existing(&o.dir, *base, end, len)));
+    }
+    let (epochs, read) = read_epochs(disk, &o.dir);
+    let mut r = Recovery { o, segments, epochs, epochs_changed: !read, must_roll: false, log_end: 0 };
+    if stat.needs_recovery || !r.as_catalogued(stat.log_end)? {
+        r.recover(stat.recovery_point)?;
+    }
+    // A map made on the way covers the file as it was then.
+    for s in &r.segments {
+        s.set_opened(None);
+        s.set_index(None);
+    }
+    let first = r.segments.first().map_or(r.log_end, |s| s.base);
+    let log_start = log_start.max(first).min(r.log_end);
+    r.epochs_changed |= r.epochs.cut_from(r.log_end) | r.epochs.cut_below(log_start);
+    Ok(Recovered {
+        segments: r.segments,
+        log_start,
+        log_end: r.log_end,
+        epochs: r.epochs,
+        epochs_changed: r.epochs_changed,
+        has_dir: true,
+        must_roll: r.must_roll,
+    })
+}
+
+/// The log-start file; a damaged one is as good as none (the catalogue knows the start as of its writing).
+fn log_start(disk: &dyn Disk, dir: &Path) -> Result<Option<i64>> {
+    match checkpoint::read(disk, &dir.join(LOG_START_FILE)) {
+        Ok(bytes) => Ok(bytes.and_then(|b| Some(i64::from_be_bytes(b.try_into().ok()?))).filter(|o| *o >= 0)),
+        Err(checkpoint::ReadError::Damaged { .. }) => Ok(None),
+        Err(checkpoint::ReadError::Io(e)) => Err(e),
+    }
+}
+
+fn read_epochs(disk: &dyn Disk, dir: &Path) -> (Epochs, bool) {
+    let text = checkpoint::read_plain(disk, &dir.join("leader-epoch-checkpoint")).ok().flatten();
+    match text.and_then(|t| Epochs::decode(&t)) {
+        Some(epochs) => (epochs, true),
+        None => (Epochs::default(), false),
+    }
+}
+
+/// Base offsets of the segment files, rising. Removes what an earlier run left to be removed.
+fn bases(disk: &dyn Disk, dir: &Path) -> Result<Vec<i64>> {
+    let mut bases = Vec::new();
+    for entry in disk.read_dir(dir).map_err(|e| Error::io("read", dir, e))? {
+        let name = entry.name.as_str();
+        if let Some(base) = segment::base_of(name, "log") {
+            bases.push(base);
+        } else if [".deleted", ".new", ".tmp"].iter().any(|e| name.ends_with(e)) {
+            let _ = disk.remove_file(&dir.join(name));
+        }
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+struct Recovery<'a> {
+    o: &'a OpenLog,
+    segments: Vec<Arc<Segment>>,
+    epochs: Epochs,
+    epochs_changed: bool,
+    must_roll: bool,
+    log_end: i64,
+}
+
+/// Where checking begins.
+struct From {
+    segment: usize,
+    position: u64,
+    /// Offset that follows there.
+    expected: i64,
+}
+
+impl Recovery<'_> {
+    fn disk(&self) -> &dyn Disk {
+        &*self.o.disk
+    }
+
+    fn interval(&self) -> u32 {
+        self.o.config.index_interval_bytes
+    }
+
+    /// After a clean stop: finds where the last segment ends. `false` when the files are not what was catalogued.
+    fn as_catalogued(&mut self, log_end: i64) -> Result<bool> {
+        let last = self.segments.last().expect("there are segments").clone();
+        let (position, epoch) = if last.base == log_end {
+            (0, None)
+        } else {
+            let Some(opened) = last.view(self.disk())? else { return Ok(false) };
+            let index = last.index(self.disk(), &opened, self.interval());
+            match last.find(&opened, &index, log_end - 1) {
+                Found::At { position, batch } if batch.next_offset() == log_end => {
+                    (position + batch.size_bytes as u64, Some(batch.leader_epoch))
+                }
+                _ => return Ok(false),
+            }
+        };
+        if last.base > log_end {
+            return Ok(false);
+        }
+        self.replace_last(position);
+        self.log_end = log_end;
+        if epoch.is_some_and(|e| e != self.epochs.latest()) || self.epochs_changed {
+            self.rebuild_epochs(log_end);
+        }
+        Ok(true)
+    }
+
+    /// The last segment, ending at `position`. Its file may hold more (an allocated tail), which an append cuts.
+    fn replace_last(&mut self, position: u64) {
+        let last = self.segments.pop().expect("there are segments");
+        self.segments.push(Arc::new(Segment::existing(&self.o.dir, last.base, i64::MAX, position)));
+    }
+
+    /// Checks everything from `recovery_point` on, cuts behind it, and makes the rest durable.
+    fn recover(&mut self, recovery_point: i64) -> Result<()> {
+        // Retention may have removed what the catalogue knew.
+        let point = recovery_point.max(self.segments[0].base);
+        let first = self.segments.partition_point(|s| s.base <= point).saturating_sub(1);
+        let from = match self.locate(first, point)? {
+            Ok(from) => from,
+            Err(lost) => return self.keep_below(first, point, lost),
+        };
+        self.check_epochs_below(&from)?;
+        let end = self.check_from(&from)?;
+        self.cut(from.segment, &end)?;
+        self.log_end = end.expected;
+        self.sync_from(from.segment)
+    }
+
+    /// Where `point` is in segment `first`. `Err`: what is below it cannot be walked to the end.
+    fn locate(&self, first: usize, point: i64) -> Result<Result<From, Bad>> {
+        let segment = &self.segments[first];
+        if segment.base >= point {
+            return Ok(Ok(From { segment: first, position: 0, expected: segment.base }));
+        }
+        let lost = |from, offset| Bad { from, to: u64::MAX, offset, next_offset: point };
+        let Some(opened) = segment.view(self.disk())? else { return Ok(Err(lost(0, segment.base))) };
+        let index = segment.index(self.disk(), &opened, self.interval());
+        Ok(match segment.find(&opened, &index, point) {
+            Found::At { position, batch } if batch.base_offset <= point => {
+                Ok(From { segment: first, position, expected: batch.base_offset })
+            }
+            // A batch begins behind the point: whether it follows is for the check to say.
+            Found::At { position, .. } => Ok(From { segment: first, position, expected: point }),
+            // Complete to the point and torn behind it, the common case; the walk calls that damage.
+            Found::Damaged(bad) if bad.offset == point => {
+                Ok(From { segment: first, position: bad.from, expected: point })
+            }
+            Found::End { position, next_offset } if next_offset == point => {
+                Ok(From { segment: first, position, expected: point })
+            }
+            Found::Damaged(bad) => Err(lost(bad.from, bad.offset)),
+            Found::End { position, next_offset } => Err(lost(position, next_offset)),
+        })
+    }
+
+    /// Batches below the recovery point are missing or damaged right up to it: nothing is cut, the log ends at the point, and the next
+    /// append begins a segment there.
+    fn keep_below(&mut self, first: usize, point: i64, lost: Bad) -> Result<()> {
+        for s in self.segments.split_off(first + 1) {
+            self.set_aside(&s)?;
+        }
+        let old = self.segments.pop().expect("the segment of the point");
+        let kept = Segment::existing(&self.o.dir, old.base, point, old.end_position());
+        kept.add_bad(Bad { to: old.end_position().max(lost.from + 1), ..lost });
+        self.segments.push(Arc::new(kept));
+        self.create_last(point)?;
+        self.rebuild_epochs(point);
+        self.log_end = point;
+        self.sync_from(first)
+    }
+
+    /// The epochs' file is trusted when it names the epoch of the batch before the recovery point; else it is made anew.
+    fn check_epochs_below(&mut self, from: &From) -> Result<()> {
+        self.epochs_changed |= self.epochs.cut_from(from.expected);
+        let below = match (from.position, from.segment) {
+            (0, 0) => return Ok(()),
+            (0, s) => s - 1,
+            (_, s) => s,
+        };
+        let segment = &self.segments[below];
+        let mut epoch = None;
+        if let Some(opened) = segment.view(self.disk())? {
+            let index = segment.index(self.disk(), &opened, self.interval());
+            if let Found::At { batch, .. } = segment.find(&opened, &index, from.expected - 1) {
+                epoch = Some(batch.leader_epoch);
+            }
+        }
+        if self.epochs_changed && self.epochs.is_empty() || epoch.is_some_and(|e| e >= 0 && e != self.epochs.latest()) {
+            self.rebuild_epochs(from.expected);
+        }
+        Ok(())
+    }
+
+    /// Walks the headers below `end`. Touches the whole log; only where the file is missing or stale.
+    fn rebuild_epochs(&mut self, end: i64) {
+        let mut epochs = Epochs::default();
+        for s in self.segments.iter().filter(|s| s.base < end) {
+            let Ok(Some(opened)) = s.view(self.disk()) else { continue };
+            let bytes = s.bytes(&opened);
+            let (mut position, mut expected) = (0, s.base);
+            while expected < end {
+                match s.walk(bytes, position, expected, expected) {
+                    Found::At { position: at, batch } => {
+                        if batch.base_offset >= end {
+                            break;
+                        }
+                        epochs.push(batch.leader_epoch, batch.base_offset);
+                        position = at + batch.size_bytes as u64;
+                        expected = batch.next_offset();
+                    }
+                    Found::Damaged(bad) => (position, expected) = (bad.to, bad.next_offset),
+                    Found::End { .. } => break,
+                }
+            }
+        }
+        self.epochs = epochs;
+        self.epochs_changed = true;
+    }
+
+    /// Checks batches from a place on; says where the first that does not follow is.
+    fn check_from(&mut self, from: &From) -> Result<From> {
+        let mut at = From { segment: from.segment, position: from.position, expected: from.expected };
+        loop {
+            let segment = self.segments[at.segment].clone();
+            let limit = segment.end_offset();
+            if let Some(opened) = segment.view(self.disk())? {
+                let bytes = segment.bytes(&opened);
+                while at.expected < limit
+                    && let Some(batch) = segment::header_at(bytes, at.position, at.expected, limit)
+                    && batch::check_stored(&bytes[at.position as usize..]).is_ok()
+                    && batch.leader_epoch >= self.epochs.latest()
+                {
+                    self.epochs_changed |= self.epochs.push(batch.leader_epoch, batch.base_offset);
+                    at.position += batch.size_bytes as u64;
+                    at.expected = batch.next_offset();
+                }
+                self.o.health.check()?; // a page that could not be read must not pass for the end of the log
+            }
+            if at.expected < limit || at.segment + 1 == self.segments.len() {
+                return Ok(at);
+            }
+            at = From { segment: at.segment + 1, position: 0, expected: limit };
+        }
+    }
+
+    /// Ends the log at `end`; keeps what still holds a batch.
+    fn cut(&mut self, first: usize, end: &From) -> Result<()> {
+        for s in self.segments.split_off(end.segment + 1) {
+            self.set_aside(&s)?;
+        }
+        let segment = self.segments.pop().expect("the segment of the end");
+        let path = segment.path().to_path_buf();
+        let len = segment.end_position();
+        let mut holds_batch = false;
+        if end.position < len
+            && let Some(opened) = segment.view(self.disk())?
+        {
+            let bytes = segment.bytes(&opened);
+            holds_batch = segment::next_batch(bytes, end.position, end.expected, i64::MAX).is_some();
+            if holds_batch && (end.position > 0 || end.expected > segment.base) {
+                let tail = &bytes[(end.position as usize).min(bytes.len())..];
+                let to = segment::file_name(&self.o.dir, end.expected, "cut");
+                if write_cut(self.disk(), &to, tail).is_err() {
+                    // No room for a copy: the bytes stay where they are, behind a segment that ends before them.
+                    let _ = self.disk().remove_file(&to);
+                    let sealed = Segment::existing(&self.o.dir, segment.base, end.expected, end.position);
+                    self.segments.push(Arc::new(sealed));
+                    return self.create_last(end.expected);
+                }
+            }
+        }
+        segment.set_opened(None);
+        if holds_batch && end.position == 0 && end.expected == segment.base {
+            // All of the file is cut: its name alone changes. The segment before it, if any, is the last again.
+            self.rename(&path, &segment::file_name(&self.o.dir, segment.base, "cut"))?;
+            return self.create_last(end.expected);
+        }
+        let failed = |op, e| Error::io(op, &path, e);
+        if end.position < len {
+            let file = self.disk().open(&path, Open::Write).map_err(|e| failed("open", e))?;
+            file.set_len(end.position).map_err(|e| failed("cut", e))?;
+        }
+        debug_assert!(first <= end.segment, "{first} {}", end.segment);
+        self.segments.push(Arc::new(Segment::existing(&self.o.dir, segment.base, i64::MAX, end.position)));
+        Ok(())
+    }
+
+    /// A segment behind the end of the log: kept when it holds a batch, else removed.
+    fn set_aside(&self, segment: &Segment) -> Result<()> {
+        let mut holds_batch = false;
+        if let Some(opened) = segment.view(self.disk())? {
+            holds_batch = segment::next_batch(segment.bytes(&opened), 0, segment.base, i64::MAX).is_some();
+        }
+        segment.set_opened(None);
+        let path = segment.path();
+        match holds_batch {
+            true => self.rename(path, &segment::file_name(&self.o.dir, segment.base, "cut")),
+            false => self.disk().remove_file(path).map_err(|e| Error::io("remove", path, e)),
+        }?;
+        let _ = self.disk().remove_file(&path.with_extension("index"));
+        let _ = self.disk().remove_file(&path.with_extension("timeindex"));
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> Result<()> {
+        self.disk().rename(from, to).map_err(|e| Error::io("rename", from, e))
+    }
+
+    /// An empty last segment at `base`: it is what ends the one before it.
+    fn create_last(&mut self, base: i64) -> Result<()> {
+        let path = segment::file_name(&self.o.dir, base, "log");
+        self.disk().open(&path, Open::Create).map_err(|e| Error::io("create", &path, e))?;
+        self.segments.push(Arc::new(Segment::existing(&self.o.dir, base, i64::MAX, 0)));
+        Ok(())
+    }
+
+    /// What was recovered becomes durable before anybody sees it.
+    fn sync_from(&self, first: usize) -> Result<()> {
+        let failed = |op, path: &Path, e: io::Error| {
+            self.o.health.fail(format!("{op} {}: {e}", path.display()));
+            Error::io(op, path, e)
+        };
+        for s in self.segments.iter().skip(first) {
+            let file = self.disk().open(s.path(), Open::Write).map_err(|e| Error::io("open", s.path(), e))?;
+            file.sync().map_err(|e| failed("sync", s.path(), e))?;
+        }
+        let dir = &self.o.dir;
+        self.disk().sync_dir(dir).map_err(|e| failed("sync", dir, e))?;
+        if let Some(root) = dir.parent() {
+            self.disk().sync_dir(root).map_err(|e| failed("sync", root, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// A copy of what is cut, without the zeros at its end.
+fn write_cut(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let len = bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
+    let file = disk.open(path, Open::Create)?;
+    file.set_len(0)?;
+    for (i, chunk) in bytes[..len].chunks(COPY_BYTES).enumerate() {
+        file.write_all_at(chunk, (i * COPY_BYTES) as u64)?;
+    }
+    file.sync()
+}
