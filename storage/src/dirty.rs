@@ -1,10 +1,6 @@
 //! What one log adds to a flush round. Nothing else syncs on a request's path.
 
-use crate::{
-    Error, LogStat, PartitionId, Result,
-    reader::Shared,
-    segment::Segment,
-};
+use crate::{Error, LogStat, PartitionId, Result, reader::Shared, segment::Segment};
 use std::{
     io,
     path::Path,

@@ -147,7 +147,16 @@ mod tests {
         let e = epochs(&[(0, 0), (3, 17)]);
         assert_eq!(e.encode(), "0\n2\n0 0\n3 17\n");
         assert_eq!(Epochs::decode(e.encode().as_bytes()), Some(e));
-        for bad in ["", "0\n", "1\n0\n", "0\n2\n0 0\n", "0\n1\n0 0\n1 5\n", "0\n1\nx 0\n", "0\n2\n3 0\n1 4\n", "0\n2\n1 9\n2 4\n"] {
+        for bad in [
+            "",
+            "0\n",
+            "1\n0\n",
+            "0\n2\n0 0\n",
+            "0\n1\n0 0\n1 5\n",
+            "0\n1\nx 0\n",
+            "0\n2\n3 0\n1 4\n",
+            "0\n2\n1 9\n2 4\n",
+        ] {
             assert_eq!(Epochs::decode(bad.as_bytes()), None, "{bad:?}");
         }
         assert_eq!(Epochs::decode(b"0\n99999999999\n"), None);

@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn foreign_bytes_never_make_an_entry_out_of_range() {
         for seed in 0u32..200 {
-            let bytes: Vec<u8> = (0..100u32).map(|i| (seed.wrapping_mul(2654435761).wrapping_add(i * i * seed) >> 11) as u8).collect();
+            let bytes: Vec<u8> =
+                (0..100u32).map(|i| (seed.wrapping_mul(2654435761).wrapping_add(i * i * seed) >> 11) as u8).collect();
             let index = Index::decode(10, 500, 4096, &bytes, &bytes);
             for i in 0..index.len() {
                 let e = index.entry(i);

@@ -308,12 +308,7 @@ impl Log {
             self.publish(&batches[from..next], now_ms);
             at = to;
         }
-        Ok(Appended {
-            base_offset: first.base_offset,
-            last_offset: last.last_offset(),
-            log_append_time_ms: -1,
-            rolled,
-        })
+        Ok(Appended { base_offset: first.base_offset, last_offset: last.last_offset(), log_append_time_ms: -1, rolled })
     }
 
     /// Recovery cuts at a batch whose epoch is older than one before it, so none gets in.
@@ -379,7 +374,7 @@ impl Log {
             // A batch larger than a segment, alone in it.
             assert_eq!(active.position, 0, "only the first batch may need a larger map");
             let map = active.file.map(map_bytes, true).map_err(|e| Error::io("map", path, e))?;
-            active.writer = RegionWriter::new(map, 0);
+            active.writer = RegionWriter::new(map, 0, self.reader.shared.health.mark());
             active.writer.set_writable(active.allocated as usize);
             let opened = Opened { file: active.file.clone(), region: active.writer.region().clone() };
             active.segment.set_opened(Some(Arc::new(opened)));
@@ -468,7 +463,7 @@ impl Log {
             file.set_len(position).map_err(|e| failed("cut", e))?;
         }
         let map = file.map(self.config.map_bytes(size).max(position as usize), true).map_err(|e| failed("map", e))?;
-        let writer = RegionWriter::new(map, position as usize);
+        let writer = RegionWriter::new(map, position as usize, shared.health.mark());
         let opened = Opened { file: file.clone(), region: writer.region().clone() };
         segment.set_checked_from(position);
         {
@@ -509,8 +504,8 @@ impl Log {
                 return Err(e);
             }
         };
-        let segment = Arc::new(Segment::created(&shared.dir, base, now_ms));
-        let mut writer = RegionWriter::new(map, 0);
+        let segment = Arc::new(Segment::created(&shared.dir, shared.health.mark(), base, now_ms));
+        let mut writer = RegionWriter::new(map, 0, shared.health.mark());
         writer.set_writable(allocated as usize);
         let index = Arc::new(Index::new(base));
         segment.tail().allocated_to = allocated;
@@ -676,7 +671,7 @@ impl Log {
             disk.sync_dir(root).map_err(|e| Error::io("sync", root, e))?;
             shared.dir_is_new.store(false, Ordering::Release);
         }
-        list.push(Arc::new(Segment::existing(&shared.dir, end, i64::MAX, 0)));
+        list.push(Arc::new(Segment::existing(&shared.dir, shared.health.mark(), end, i64::MAX, 0)));
         let size = list.iter().map(|s| s.end_position()).sum();
         let mut epochs = Epochs::clone(&shared.epochs.load());
         if epochs.cut_from(end) {
@@ -844,7 +839,11 @@ impl Log {
             now_ms,
         );
         let end = self.log_end();
-        if count == closed.len() && active.expires_ms(retention_ms) < now_ms && last.end_position() > 0 && end <= high_watermark {
+        if count == closed.len()
+            && active.expires_ms(retention_ms) < now_ms
+            && last.end_position() > 0
+            && end <= high_watermark
+        {
             self.roll(now_ms)?;
             count += 1;
         }
@@ -1050,3 +1049,7 @@ fn base64url(bytes: &[u8; 16]) -> String {
     let digit = |i: u32| if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 } as usize & 63;
     (0..22).map(|i| DIGITS[digit(i)] as char).collect()
 }
+
+#[cfg(test)]
+#[path = "log_tests.rs"]
+mod tests;

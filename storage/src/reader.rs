@@ -226,7 +226,10 @@ impl LogReader {
             let Some((opened, index)) = self.view(segment, offset)? else { continue };
             match segment.find(&opened, &index, offset) {
                 Found::End { position, .. } => self.complete(segment, &opened, position, offset)?,
-                Found::Damaged(_) => return Err(Error::Corrupt { path: segment.path().to_path_buf(), offset }),
+                Found::Damaged(_) => {
+                    shared.health.check()?; // a page that could not be read looks like damage, and is not
+                    return Err(Error::Corrupt { path: segment.path().to_path_buf(), offset });
+                }
                 Found::At { position, batch } => {
                     if batch.next_offset() > end || (batch.size_bytes > bytes_max && !at_least_one) {
                         return Ok(None);

@@ -52,7 +52,7 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
         let file = disk.open(&path, Open::Read).map_err(|e| Error::io("open", &path, e))?;
         let len = file.len().map_err(|e| Error::io("stat", &path, e))?;
         let end = bases.get(i + 1).copied().unwrap_or(i64::MAX);
-        segments.push(Arc::new(Segment::existing(&o.dir, *base, end, len)));
+        segments.push(Arc::new(Segment::existing(&o.dir, o.health.mark(), *base, end, len)));
     }
     let (epochs, read) = read_epochs(disk, &o.dir);
     let mut r = Recovery { o, segments, epochs, epochs_changed: !read, must_roll: false, log_end: 0 };
@@ -165,7 +165,13 @@ impl Recovery<'_> {
     /// The last segment, ending at `position`. Its file may hold more (an allocated tail), which an append cuts.
     fn replace_last(&mut self, position: u64) {
         let last = self.segments.pop().expect("there are segments");
-        self.segments.push(Arc::new(Segment::existing(&self.o.dir, last.base, i64::MAX, position)));
+        self.segments.push(Arc::new(Segment::existing(
+            &self.o.dir,
+            self.o.health.mark(),
+            last.base,
+            i64::MAX,
+            position,
+        )));
     }
 
     /// Checks everything from `recovery_point` on, cuts behind it, and makes the rest durable.
@@ -218,7 +224,7 @@ impl Recovery<'_> {
             self.set_aside(&s)?;
         }
         let old = self.segments.pop().expect("the segment of the point");
-        let kept = Segment::existing(&self.o.dir, old.base, point, old.end_position());
+        let kept = Segment::existing(&self.o.dir, self.o.health.mark(), old.base, point, old.end_position());
         kept.add_bad(Bad { to: old.end_position().max(lost.from + 1), ..lost });
         self.segments.push(Arc::new(kept));
         self.create_last(point)?;
@@ -321,7 +327,8 @@ impl Recovery<'_> {
                 if write_cut(self.disk(), &to, tail).is_err() {
                     // No room for a copy: the bytes stay where they are, behind a segment that ends before them.
                     let _ = self.disk().remove_file(&to);
-                    let sealed = Segment::existing(&self.o.dir, segment.base, end.expected, end.position);
+                    let sealed =
+                        Segment::existing(&self.o.dir, self.o.health.mark(), segment.base, end.expected, end.position);
                     self.segments.push(Arc::new(sealed));
                     return self.create_last(end.expected);
                 }
@@ -339,7 +346,13 @@ impl Recovery<'_> {
             file.set_len(end.position).map_err(|e| failed("cut", e))?;
         }
         debug_assert!(first <= end.segment, "{first} {}", end.segment);
-        self.segments.push(Arc::new(Segment::existing(&self.o.dir, segment.base, i64::MAX, end.position)));
+        self.segments.push(Arc::new(Segment::existing(
+            &self.o.dir,
+            self.o.health.mark(),
+            segment.base,
+            i64::MAX,
+            end.position,
+        )));
         Ok(())
     }
 
@@ -368,7 +381,7 @@ impl Recovery<'_> {
     fn create_last(&mut self, base: i64) -> Result<()> {
         let path = segment::file_name(&self.o.dir, base, "log");
         self.disk().open(&path, Open::Create).map_err(|e| Error::io("create", &path, e))?;
-        self.segments.push(Arc::new(Segment::existing(&self.o.dir, base, i64::MAX, 0)));
+        self.segments.push(Arc::new(Segment::existing(&self.o.dir, self.o.health.mark(), base, i64::MAX, 0)));
         Ok(())
     }
 
@@ -391,9 +404,14 @@ impl Recovery<'_> {
     }
 }
 
-/// A copy of what is cut, without the zeros at its end.
+/// A copy of what is cut, without the zeros behind the last batch.
 fn write_cut(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let len = bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
+    let mut len = bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
+    let mut at = 0;
+    while let Some((position, batch)) = segment::next_batch(bytes, at, 0, i64::MAX) {
+        at = position + batch.size_bytes as u64;
+        len = len.max(at as usize);
+    }
     let file = disk.open(path, Open::Create)?;
     file.set_len(0)?;
     for (i, chunk) in bytes[..len].chunks(COPY_BYTES).enumerate() {

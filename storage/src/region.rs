@@ -9,13 +9,14 @@
 //!
 //! A disk error under the map raises SIGBUS, which `sigbus.rs` survives.
 
+use crate::sigbus;
 use bytes::Bytes;
 use memmap2::MmapRaw;
 use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
 };
 
@@ -25,15 +26,20 @@ const POPULATE_STEP_BYTES: usize = 4 << 20;
 /// A mapped file with a published end.
 #[derive(Debug)]
 pub(crate) struct Region {
+    /// Before the map: it must end before the addresses are free for another.
+    _protected: Option<sigbus::Registration>,
     map: MmapRaw,
     published: AtomicUsize,
 }
 
 impl Region {
     /// A region of which the first `published` bytes are there to read. The file must hold that many.
-    pub(crate) fn new(map: MmapRaw, published: usize) -> Arc<Region> {
+    /// A page that cannot be read sets `mark`.
+    pub(crate) fn new(map: MmapRaw, published: usize, mark: &Arc<AtomicBool>) -> Arc<Region> {
         assert!(published <= map.len(), "{published} bytes published of a map of {}", map.len());
-        Arc::new(Region { map, published: AtomicUsize::new(published) })
+        let start = map.as_ptr() as usize;
+        let protected = sigbus::register(start..start + map.len(), mark);
+        Arc::new(Region { _protected: protected, map, published: AtomicUsize::new(published) })
     }
 
     /// Bytes that may be read (acquire).
@@ -94,8 +100,8 @@ pub(crate) struct RegionWriter {
 
 impl RegionWriter {
     /// `map` must be writable (`DiskFile::map(_, true)`); nothing is writable before [`RegionWriter::set_writable`].
-    pub(crate) fn new(map: MmapRaw, published: usize) -> RegionWriter {
-        RegionWriter { region: Region::new(map, published), writable_to: published }
+    pub(crate) fn new(map: MmapRaw, published: usize, mark: &Arc<AtomicBool>) -> RegionWriter {
+        RegionWriter { region: Region::new(map, published, mark), writable_to: published }
     }
 
     /// For readers.
@@ -148,7 +154,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = OsDisk.open(&dir.path().join("r"), Open::CreateNew).unwrap();
         file.allocate(allocated).unwrap();
-        let mut w = RegionWriter::new(file.map(len, true).unwrap(), 0);
+        let mut w = RegionWriter::new(file.map(len, true).unwrap(), 0, &Arc::default());
         w.set_writable(allocated as usize);
         (dir, w)
     }

@@ -59,7 +59,12 @@ mod tests {
     use super::*;
 
     fn segment(end_offset: i64, max_timestamp_ms: i64, appended_ms: i64) -> Aged {
-        Aged { size_bytes: 100, end_offset, max_timestamp_ms: (max_timestamp_ms >= 0).then_some(max_timestamp_ms), appended_ms }
+        Aged {
+            size_bytes: 100,
+            end_offset,
+            max_timestamp_ms: (max_timestamp_ms >= 0).then_some(max_timestamp_ms),
+            appended_ms,
+        }
     }
 
     #[test]

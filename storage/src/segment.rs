@@ -4,13 +4,7 @@
 //! map (closed segments open on demand and close again), the index. A truncation never changes a segment: it puts another object
 //! with a lower end in its place, so bytes already handed out stay as they were.
 
-use crate::{
-    Batch, Disk, DiskFile, Error, Result, batch,
-    disk::Open,
-    index::Index,
-    region::Region,
-    retention::Aged,
-};
+use crate::{Batch, Disk, DiskFile, Error, Result, batch, disk::Open, index::Index, region::Region, retention::Aged};
 use arc_swap::ArcSwapOption;
 use std::{
     io,
@@ -68,6 +62,8 @@ pub(crate) struct Segment {
     /// Offset of the first batch, or lower.
     pub base: i64,
     path: PathBuf,
+    /// Set when a page under the map cannot be read (the directory's).
+    mark: Arc<AtomicBool>,
     /// Published bytes.
     end_position: AtomicU64,
     /// The next segment's base; `i64::MAX` while this is the last.
@@ -140,7 +136,8 @@ pub(crate) fn next_batch(bytes: &[u8], position: u64, expected: i64, limit: i64)
     loop {
         let rest = bytes.get(at + MAGIC_AT..)?;
         // What is cut is mostly zeros: whole chunks are passed over at the speed of memory.
-        let skipped = rest.chunks_exact(256).take_while(|c| !c.iter().fold(false, |any, b| any | (*b == 2))).count() * 256;
+        let skipped =
+            rest.chunks_exact(256).take_while(|c| !c.iter().fold(false, |any, b| any | (*b == 2))).count() * 256;
         at += skipped + rest[skipped..].iter().position(|b| *b == 2)?;
         if let Some(batch) = header_at(bytes, at as u64, expected, limit)
             && batch::check_stored(&bytes[at..]).is_ok()
@@ -153,10 +150,11 @@ pub(crate) fn next_batch(bytes: &[u8], position: u64, expected: i64, limit: i64)
 
 impl Segment {
     /// A segment whose file holds `len` bytes, all durable. `end_offset` is the next one's base.
-    pub(crate) fn existing(dir: &Path, base: i64, end_offset: i64, len: u64) -> Segment {
+    pub(crate) fn existing(dir: &Path, mark: &Arc<AtomicBool>, base: i64, end_offset: i64, len: u64) -> Segment {
         Segment {
             base,
             path: file_name(dir, base, "log"),
+            mark: mark.clone(),
             end_position: AtomicU64::new(len),
             end_offset: AtomicI64::new(end_offset),
             durable_position: AtomicU64::new(len),
@@ -176,8 +174,8 @@ impl Segment {
     }
 
     /// A segment whose file was just made; its name is not durable yet.
-    pub(crate) fn created(dir: &Path, base: i64, now_ms: i64) -> Segment {
-        let s = Segment::existing(dir, base, i64::MAX, 0);
+    pub(crate) fn created(dir: &Path, mark: &Arc<AtomicBool>, base: i64, now_ms: i64) -> Segment {
+        let s = Segment::existing(dir, mark, base, i64::MAX, 0);
         s.name_is_durable.store(false, Ordering::Relaxed);
         s.checked_from.store(0, Ordering::Relaxed);
         s.appended_ms.store(now_ms, Ordering::Relaxed);
@@ -189,6 +187,7 @@ impl Segment {
         let s = Segment {
             base: self.base,
             path: self.path.clone(),
+            mark: self.mark.clone(),
             end_position: AtomicU64::new(end_position),
             end_offset: AtomicI64::new(end_offset),
             durable_position: AtomicU64::new(end_position),
@@ -337,7 +336,7 @@ impl Segment {
             return Ok(None);
         }
         let map = file.map(len as usize, false).map_err(|e| failed("map", e))?;
-        let opened = Arc::new(Opened { file, region: Region::new(map, len as usize) });
+        let opened = Arc::new(Opened { file, region: Region::new(map, len as usize, &self.mark) });
         self.opened.store(Some(opened.clone()));
         Ok(Some(opened))
     }
