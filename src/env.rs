@@ -53,6 +53,14 @@ impl Env {
         &self.disk
     }
 
+    /// Most log segments to hold open at once. In the real world this raises the process's limit of open files first.
+    pub fn open_segments_max(&self) -> usize {
+        match &self.simulated {
+            Some(_) => 1024,
+            None => OsDisk::raise_open_files(),
+        }
+    }
+
     /// 64 random bits.
     pub fn random_u64(&self) -> u64 {
         match &self.simulated {

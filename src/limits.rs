@@ -32,6 +32,8 @@ pub const POOLED_BYTES_PER_CLASS_MAX: usize = 16 << 20;
 pub const WRITE_PIECES_MAX: usize = 1024;
 /// Pause of the accept loop when the system has no more files or memory for connections, ms.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// How often buffers nobody needs are freed and the metrics tended, ms.
+pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Idempotent producers remembered per partition.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches of one idempotent producer remembered per partition (Kafka: five in flight).

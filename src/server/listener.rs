@@ -1,1 +1,189 @@
-//! listener
+//! Listening sockets and the accept loop.
+
+use super::connection::{Phase, Service, Shared, serve};
+use crate::{Env, api::Connection, limits::ACCEPT_PAUSE_MS};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Notify, watch},
+};
+
+/// Connections the kernel keeps for us before they are accepted.
+const BACKLOG: i32 = 1024;
+
+/// Binds `HOST:PORT` (port 0 = any free one); `what` names the listener in the sentence that says why it cannot be. A wildcard IPv6 address takes IPv4 too.
+pub async fn bind(address: &str, what: &str) -> Result<TcpListener, String> {
+    let cannot = |error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AddrInUse => "; another process uses this port",
+            io::ErrorKind::PermissionDenied => "; ports below 1024 need a privilege",
+            io::ErrorKind::AddrNotAvailable => "; this machine has no such address",
+            _ => "",
+        };
+        format!("cannot listen on {address} for {what}: {error}{hint}")
+    };
+    let resolved = tokio::net::lookup_host(address).await.map_err(cannot)?.next();
+    let resolved = resolved.ok_or_else(|| cannot(io::ErrorKind::AddrNotAvailable.into()))?;
+    listen(resolved).map_err(cannot)
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() && address.ip().is_unspecified() {
+        socket.set_only_v6(false)?;
+    }
+    // A restart must not wait for connections in TIME_WAIT; a second listener is refused all the same.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Connections now open, and a wake-up for each that ends.
+#[derive(Debug, Default)]
+pub struct Open {
+    count: AtomicUsize,
+    ended: Notify,
+}
+
+impl Open {
+    /// Returns once none is open.
+    pub async fn none(&self) {
+        self.fewer_than(1).await
+    }
+
+    /// Returns once fewer than `bound` are open.
+    async fn fewer_than(&self, bound: usize) {
+        loop {
+            let ended = self.ended.notified();
+            if self.count.load(Ordering::SeqCst) < bound {
+                return;
+            }
+            ended.await;
+        }
+    }
+}
+
+/// Counts one connection as long as it lives.
+struct Counted<S> {
+    open: Arc<Open>,
+    shared: Arc<Shared<S>>,
+}
+
+impl<S> Counted<S> {
+    fn new(open: &Arc<Open>, shared: &Arc<Shared<S>>) -> Counted<S> {
+        open.count.fetch_add(1, Ordering::SeqCst);
+        shared.metrics.connections.increment(1.0);
+        shared.metrics.connections_opened.increment(1);
+        Counted { open: open.clone(), shared: shared.clone() }
+    }
+}
+
+impl<S> Drop for Counted<S> {
+    fn drop(&mut self) {
+        self.shared.metrics.connections.decrement(1.0);
+        self.open.count.fetch_sub(1, Ordering::SeqCst);
+        self.open.ended.notify_waiters();
+    }
+}
+
+/// Accepts connections and starts a task for each, until the server drains. At `connections_max` open ones the next waits in the kernel's queue. Running out of files
+/// or memory pauses the loop, never ends it.
+pub async fn accept<S: Service>(
+    env: Env,
+    shared: Arc<Shared<S>>,
+    listener: TcpListener,
+    open: Arc<Open>,
+    mut phase: watch::Receiver<Phase>,
+    connections_max: impl Fn() -> usize + Send,
+) {
+    static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+    let phases = phase.clone();
+    let accepting = async {
+        loop {
+            open.fewer_than(connections_max().max(1)).await;
+            let (socket, connection) = match accept_one(&listener).await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    pause(&open, &error).await;
+                    continue;
+                }
+            };
+            let connection = Connection { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), ..connection };
+            let counted = Counted::new(&open, &shared);
+            let served = serve(shared.clone(), socket, connection, phases.clone());
+            env.spawn("connection", async move {
+                served.await;
+                drop(counted);
+            });
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = phase.wait_for(|phase| *phase > Phase::Serving) => {}
+        () = accepting => {}
+    }
+}
+
+async fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, Connection)> {
+    let (socket, peer) = listener.accept().await?;
+    // Replies are written whole: waiting for more would only delay them.
+    socket.set_nodelay(true)?;
+    let local = socket.local_addr()?;
+    Ok((socket, Connection { id: 0, local, peer }))
+}
+
+/// After a failed accept. A peer that was gone before it was accepted costs nothing; a lack of files or memory is waited out.
+async fn pause(open: &Open, error: &io::Error) {
+    let gone = matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::InvalidInput
+    );
+    if gone {
+        tracing::debug!(%error, "a connection was gone before it was accepted");
+        return;
+    }
+    tracing::error!(%error, open = open.count.load(Ordering::SeqCst), "no connection accepted: waiting for room");
+    let _ = tokio::time::timeout(Duration::from_millis(ACCEPT_PAUSE_MS), open.ended.notified()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_port_in_use_is_said_in_one_sentence() {
+        let first = bind("127.0.0.1:0", "Kafka clients").await.unwrap();
+        let address = first.local_addr().unwrap().to_string();
+        let refused = bind(&address, "Kafka clients").await.unwrap_err();
+        assert!(refused.contains(&address) && refused.contains("another process"), "{refused}");
+        assert!(!refused.contains('\n'));
+        let nonsense = bind("nowhere", "HTTP").await.unwrap_err();
+        assert!(nonsense.contains("nowhere"), "{nonsense}");
+    }
+
+    #[tokio::test]
+    async fn ipv6_is_bound_and_a_wildcard_takes_both() {
+        let Ok(six) = bind("[::1]:0", "Kafka clients").await else {
+            return; // This machine has no IPv6.
+        };
+        TcpStream::connect(six.local_addr().unwrap()).await.unwrap();
+        let any = bind("[::]:0", "Kafka clients").await.unwrap();
+        let port = any.local_addr().unwrap().port();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        TcpStream::connect(("::1", port)).await.unwrap();
+    }
+}

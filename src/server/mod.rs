@@ -1,39 +1,207 @@
 //! Boot order, accept loops, connection loops, shutdown. Knows no single API.
+//!
+//! State: each connection's buffers and reply queue belong to its task ([`connection`]); request bytes in flight are permits of the server; the listeners ([`listener`])
+//! count what is open. Everything else is the broker's.
 
 mod buffers;
 pub mod connection;
+mod http;
 pub mod listener;
 
-use crate::{Config, Env, broker::Broker};
-use std::{net::SocketAddr, sync::Arc};
+use crate::{
+    Config, Env,
+    api::{self, Class, Connection, Outcome},
+    broker::Broker,
+    limits::{FRAME_OTHER_BYTES_MAX, FRAME_UNAUTHENTICATED_BYTES_MAX, HOUSEKEEPING_MS},
+    metadata::{Quorum, QuorumOptions},
+    metrics::Metrics,
+};
+use bytes::Bytes;
+use connection::{Phase, Service, Shared};
+use millstream_storage::{Directory, DirectoryOptions};
+use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use tokio::{sync::watch, task::JoinHandle};
 
-/// A running broker in this process.
+/// A running broker in this process. Dropping it without [`Node::stop`] closes its connections but leaves its data as a crash would.
 #[derive(Debug)]
 pub struct Node {
     broker: Arc<Broker>,
     kafka: SocketAddr,
     http: SocketAddr,
+    phase: watch::Sender<Phase>,
+    open: Arc<listener::Open>,
+    tasks: Vec<JoinHandle<()>>,
 }
 
 impl Node {
-    /// Boots a broker and returns once a produce would succeed.
+    /// Boots a broker and returns once a produce would succeed. An error is one sentence for the person who started it.
+    ///
+    /// The listeners are bound first: a port in use fails before anything is written, `/healthz` answers from then on, and Kafka connections that come early
+    /// wait in the kernel's queue.
     pub async fn start(config: Config, env: Env) -> Result<Node, String> {
-        todo!("{config:?} {env:?}")
+        let metrics = Metrics::new();
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let kafka_listener = listener::bind(&config.kafka, "Kafka clients").await?;
+        let http_listener = listener::bind(&config.http, "HTTP").await?;
+        let kafka = kafka_listener.local_addr().map_err(|e| e.to_string())?;
+        let http = http_listener.local_addr().map_err(|e| e.to_string())?;
+        let http = (http, http::Http::start(&env, http_listener, phases.clone())?);
+
+        let directory = open_directory(&config, &env).await?;
+        let quorum = start_quorum(&config, &env, &directory).await?;
+        let broker = Broker::start(env.clone(), config, metrics.clone(), directory, quorum).await?;
+
+        let shared = Arc::new(Shared::new(Kafka { broker: broker.clone() }, metrics));
+        let open = Arc::<listener::Open>::default();
+        let connections_max = {
+            let broker = broker.clone();
+            move || broker.settings().max_connections
+        };
+        let accept = listener::accept(
+            env.clone(),
+            shared.clone(),
+            kafka_listener,
+            open.clone(),
+            phases.clone(),
+            connections_max,
+        );
+        let (http, boot) = http;
+        let tasks = vec![
+            env.spawn("accept", accept),
+            env.spawn("http", boot.serve(crate::admin::router(broker.clone()), phases.clone())),
+            env.spawn("housekeeping", housekeeping(shared, phases)),
+        ];
+        tracing::info!(%kafka, %http, "ready");
+        Ok(Node { broker, kafka, http, phase, open, tasks })
     }
+
     /// Bound address of the Kafka listener.
     pub fn kafka(&self) -> SocketAddr {
         self.kafka
     }
+
     /// Bound address of the HTTP listener.
     pub fn http(&self) -> SocketAddr {
         self.http
     }
+
     /// The broker itself.
     pub fn broker(&self) -> &Arc<Broker> {
         &self.broker
     }
-    /// Graceful stop.
+
+    /// Graceful stop: no new connections or requests, requests in flight finish within `stop_timeout_ms`, then everything is flushed and closed.
     pub async fn stop(self) {
-        todo!()
+        let Node { broker, phase, open, tasks, .. } = self;
+        let _ = phase.send(Phase::Draining);
+        let timeout = Duration::from_millis(broker.config.stop_timeout_ms);
+        if tokio::time::timeout(timeout, open.none()).await.is_err() {
+            tracing::warn!(timeout_ms = broker.config.stop_timeout_ms, "requests in flight were given up");
+        }
+        let _ = phase.send(Phase::Closing);
+        open.none().await;
+        for task in tasks {
+            let _ = task.await;
+        }
+        broker.stop().await;
+        tracing::info!("stopped");
+    }
+}
+
+/// Opens the data directory, made if absent.
+async fn open_directory(config: &Config, env: &Env) -> Result<Directory, String> {
+    let options = DirectoryOptions {
+        node_id: config.node_id,
+        cluster_id: kafka_id(env.random_uuid()),
+        directory_id: env.random_uuid().to_string(),
+        now_ms: env.now_ms(),
+        open_segments_max: env.open_segments_max(),
+    };
+    let (disk, path) = (env.disk().clone(), config.data_dir.clone());
+    env.blocking(move || Directory::open(disk, &path, options)).await.map_err(|error| format!("{error:?}"))
+}
+
+/// Takes this node's seat in the metadata quorum.
+async fn start_quorum(config: &Config, env: &Env, directory: &Directory) -> Result<Quorum, String> {
+    let options = QuorumOptions {
+        node_id: config.node_id,
+        cluster_id: directory.cluster_id().to_string(),
+        directory_id: directory
+            .directory_id()
+            .parse()
+            .map_err(|e| format!("directory.id of the data directory: {e}"))?,
+        advertised: config.advertised.clone(),
+        rack: None,
+    };
+    Quorum::start(env.clone(), directory.clone(), options).await
+}
+
+/// A UUID as Kafka writes ids: 22 characters of base64url.
+fn kafka_id(id: uuid::Uuid) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    // 22 characters hold 132 bits: the last four are zero.
+    let bits = id.as_u128();
+    let sextet = |i: u32| match 122u32.checked_sub(6 * i) {
+        Some(shift) => (bits >> shift) as usize & 63,
+        None => (bits << (6 * i - 122)) as usize & 63,
+    };
+    (0..22).map(|i| ALPHABET[sextet(i)] as char).collect()
+}
+
+/// Frees buffers nobody needs and tends the metrics, until the server drains.
+async fn housekeeping(shared: Arc<Shared<Kafka>>, mut phases: watch::Receiver<Phase>) {
+    let period = Duration::from_millis(HOUSEKEEPING_MS);
+    let draining = phases.wait_for(|phase| *phase > Phase::Serving);
+    let work = async {
+        loop {
+            tokio::time::sleep(period).await;
+            shared.buffers.trim();
+            shared.metrics.upkeep();
+        }
+    };
+    tokio::select! {
+        biased;
+        _ = draining => {}
+        () = work => {}
+    }
+}
+
+/// The API layer as the connections see it.
+#[derive(Debug)]
+struct Kafka {
+    broker: Arc<Broker>,
+}
+
+impl Service for Kafka {
+    fn accept<'a>(
+        &'a self,
+        connection: &'a Connection,
+        frame: Bytes,
+    ) -> impl Future<Output = Outcome> + Send + use<'a> {
+        api::accept(&self.broker, connection, frame)
+    }
+
+    fn frame_bytes_max(&self, api_key: i16) -> usize {
+        match api::find(api_key).map(|api| api.class) {
+            Some(Class::Produce) => self.broker.settings().socket_request_max_bytes,
+            Some(Class::Fetch | Class::Control) => FRAME_OTHER_BYTES_MAX,
+            None => FRAME_UNAUTHENTICATED_BYTES_MAX,
+        }
+    }
+
+    fn idle_ms(&self) -> u64 {
+        self.broker.settings().connections_max_idle_ms
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_written_as_kafka_writes_them() {
+        assert_eq!(kafka_id(uuid::Uuid::from_u128(0)), "AAAAAAAAAAAAAAAAAAAAAA");
+        assert_eq!(kafka_id(uuid::Uuid::from_u128(1)), "AAAAAAAAAAAAAAAAAAAAAQ");
+        assert_eq!(kafka_id(uuid::Uuid::from_u128(u128::MAX)), "_____________________w");
     }
 }
