@@ -536,9 +536,15 @@ impl Large {
         }
     }
 
+    /// Whether the next step is due: before the last is used up, so that reads stay large, but not before half of it has arrived.
+    fn wants_permits(&self) -> bool {
+        let left = self.permitted - self.filled;
+        left < CONNECTION_BUFFER_BYTES.min(self.frame_bytes - self.filled) && self.filled >= left
+    }
+
     /// Ready when more may be received.
     fn poll_permitted<S>(&mut self, cx: &mut Context<'_>, shared: &Shared<S>) -> Poll<()> {
-        while self.filled == self.permitted {
+        while self.wants_permits() {
             if let Some(waiting) = &mut self.waiting {
                 let grant = ready!(waiting.as_mut().poll(cx));
                 self.waiting = None;
@@ -549,9 +555,11 @@ impl Large {
             }
             let is_large = self.frame_bytes > FRAME_LARGE_BYTES;
             let permits = if is_large { &shared.large_permits } else { &shared.permits };
-            let step = self.filled.min(REQUEST_STEP_BYTES_MAX).min(self.frame_bytes - self.filled) as u32;
+            let step = self.filled.clamp(CONNECTION_BUFFER_BYTES, REQUEST_STEP_BYTES_MAX);
+            let step = step.min(self.frame_bytes - self.permitted) as u32;
             match permits.clone().try_acquire_many_owned(step) {
                 Ok(permit) => self.take(Grant::Permits(permit)),
+                Err(_) if self.permitted > self.filled => break,
                 Err(_) => {
                     let (permits, overdraft) = (permits.clone(), shared.overdraft.clone());
                     self.waiting = Some(Box::pin(async move {
@@ -760,26 +768,24 @@ mod tests {
     }
 
     impl Service for Script {
-        fn accept<'a>(&'a self, _: &'a Connection, frame: Bytes) -> impl Future<Output = Outcome> + Send + use<'a> {
-            async move {
-                self.accepted.fetch_add(1, Ordering::SeqCst);
-                let argument = frame.slice(3..);
-                match frame[2] {
-                    b'e' => Outcome::Reply(Reply { chunks: vec![argument.slice(..0), argument.clone(), argument] }),
-                    b'n' => Outcome::Reply(Reply { chunks: vec![Bytes::from(vec![7; argument.len() * 1024 * 1024])] }),
-                    b'l' => {
-                        let (release, released) = oneshot::channel();
-                        self.later.lock().unwrap().push((argument[0], release));
-                        Outcome::Later(Box::pin(async move {
-                            released.await.ok();
-                            Reply { chunks: vec![argument] }
-                        }))
-                    }
-                    b's' => Outcome::Silent,
-                    b'c' => Outcome::Close(CloseReason::SilentFailure),
-                    b'p' => panic!("asked to"),
-                    command => panic!("command {command}"),
+        async fn accept(&self, _: &Connection, frame: Bytes) -> Outcome {
+            self.accepted.fetch_add(1, Ordering::SeqCst);
+            let argument = frame.slice(3..);
+            match frame[2] {
+                b'e' => Outcome::Reply(Reply { chunks: vec![argument.slice(..0), argument.clone(), argument] }),
+                b'n' => Outcome::Reply(Reply { chunks: vec![Bytes::from(vec![7; argument.len() * 1024 * 1024])] }),
+                b'l' => {
+                    let (release, released) = oneshot::channel();
+                    self.later.lock().unwrap().push((argument[0], release));
+                    Outcome::Later(Box::pin(async move {
+                        released.await.ok();
+                        Reply { chunks: vec![argument] }
+                    }))
                 }
+                b's' => Outcome::Silent,
+                b'c' => Outcome::Close(CloseReason::SilentFailure),
+                b'p' => panic!("asked to"),
+                command => panic!("command {command}"),
             }
         }
         fn frame_bytes_max(&self, api_key: i16) -> usize {
@@ -925,7 +931,7 @@ mod tests {
 
     #[tokio::test]
     async fn frames_that_have_all_begun_do_not_block_each_other() {
-        // Permits for less than one of the frames.
+        // Permits for less than one of the frames: all eight wait for the last of them.
         let shared = Arc::new(Shared::with_permits(Script::default(), Metrics::new(), 100 << 10, 0));
         let argument = vec![9; 500 << 10];
         let mut tasks = vec![];
