@@ -601,7 +601,7 @@ impl Log {
         if let Some(opened) = segment.view(disk)? {
             let index = segment.index(disk, &opened, self.config.index_interval_bytes);
             cut = match segment.find(&opened, &index, offset) {
-                Found::At { position, batch } => Some((position, batch.base_offset)),
+                Found::At { position, batch, .. } => Some((position, batch.base_offset)),
                 Found::Damaged(bad) => Some((bad.from, bad.offset)),
                 Found::End { .. } => None,
             };
@@ -637,56 +637,41 @@ impl Log {
         for s in list[keep..].iter() {
             s.tail().sealed = true;
         }
-        for s in list[keep + 1..].iter().rev() {
-            self.remove_files(s, i64::MIN)?;
-        }
         let sealed = Arc::new(list[keep].sealed_at(position, end));
         sealed.write_index(disk, true);
-        let mut new: SegmentList = list[..keep].to_vec();
-        new.push(sealed);
-        self.continue_at(new, end)
+        let mut kept: SegmentList = list[..keep].to_vec();
+        kept.push(sealed);
+        self.publish_cut(kept, end);
+        self.finish_cut(&list[keep + 1..], end)
     }
 
-    /// Publishes `list` with a new, empty, durable segment at `end` behind it.
-    fn continue_at(&mut self, mut list: SegmentList, end: i64) -> Result<()> {
+    /// Readers see the log end at `end` from here on. The files follow: a reader that still has the old list finds them gone, looks
+    /// again, and finds this.
+    fn publish_cut(&mut self, kept: SegmentList, end: i64) {
+        let shared = self.shared();
+        let size = kept.iter().map(|s| s.end_position()).sum();
+        let mut generation = shared.generation();
+        *generation += 1;
+        shared.log_end.store(end, Ordering::Release);
+        shared.durable_end.store(end, Ordering::Release);
+        shared.segments.store(Arc::new(kept));
+        shared.log_start.fetch_min(end, Ordering::AcqRel);
+        shared.high_watermark.fetch_min(end, Ordering::AcqRel);
+        shared.size.store(size, Ordering::Relaxed);
+    }
+
+    /// The files of a truncation: `gone` are renamed, newest first, and an empty segment at `end` is made, durably. A failure leaves half
+    /// of it on disk, which only a restart sorts out: the directory is failed.
+    fn finish_cut(&mut self, gone: &[Arc<Segment>], end: i64) -> Result<()> {
         let shared = self.shared().clone();
-        let disk = &*shared.disk;
-        self.make_dir()?;
-        let path = segment::file_name(&shared.dir, end, "log");
-        let make = || {
-            let file = disk.open(&path, Open::Create)?;
-            file.set_len(0)?;
-            file.sync()?;
-            disk.sync_dir(&shared.dir)
-        };
-        let made = make();
-        if let Err(e) = made {
-            // Half of a truncation is on disk; only a restart sorts that out.
-            shared.health.fail(format!("truncate {}: {e}", path.display()));
-            return Err(Error::io("truncate", &path, e));
-        }
-        if shared.dir_is_new.load(Ordering::Acquire)
-            && let Some(root) = shared.dir.parent()
-        {
-            disk.sync_dir(root).map_err(|e| Error::io("sync", root, e))?;
-            shared.dir_is_new.store(false, Ordering::Release);
-        }
+        self.change_files(gone, end).inspect_err(|e| shared.health.fail(format!("truncate: {e}")))?;
+        let mut list = SegmentList::clone(&shared.segments.load());
         list.push(Arc::new(Segment::existing(&shared.dir, shared.health.mark(), end, i64::MAX, 0)));
-        let size = list.iter().map(|s| s.end_position()).sum();
+        shared.segments.store(Arc::new(list));
         let mut epochs = Epochs::clone(&shared.epochs.load());
         if epochs.cut_from(end) {
             shared.epochs.store(Arc::new(epochs));
             shared.epochs_changed.store(true, Ordering::Release);
-        }
-        {
-            let mut generation = shared.generation();
-            *generation += 1;
-            shared.log_end.store(end, Ordering::Release);
-            shared.segments.store(Arc::new(list));
-            shared.durable_end.store(end, Ordering::Release);
-            shared.log_start.fetch_min(end, Ordering::AcqRel);
-            shared.high_watermark.fetch_min(end, Ordering::AcqRel);
-            shared.size.store(size, Ordering::Relaxed);
         }
         self.must_roll = false;
         write_epochs(&shared);
@@ -694,6 +679,29 @@ impl Log {
             if offset > end {
                 self.remove_producer_snapshot(offset);
             }
+        }
+        Ok(())
+    }
+
+    fn change_files(&mut self, gone: &[Arc<Segment>], end: i64) -> Result<()> {
+        let shared = self.shared().clone();
+        for s in gone.iter().rev() {
+            self.remove_files(s, i64::MIN)?;
+        }
+        self.make_dir()?;
+        let path = segment::file_name(&shared.dir, end, "log");
+        let make = || {
+            let file = shared.disk.open(&path, Open::Create)?;
+            file.set_len(0)?;
+            file.sync()?;
+            shared.disk.sync_dir(&shared.dir)
+        };
+        make().map_err(|e| Error::io("create", &path, e))?;
+        if shared.dir_is_new.load(Ordering::Acquire)
+            && let Some(root) = shared.dir.parent()
+        {
+            shared.disk.sync_dir(root).map_err(|e| Error::io("sync", root, e))?;
+            shared.dir_is_new.store(false, Ordering::Release);
         }
         Ok(())
     }
@@ -716,18 +724,18 @@ impl Log {
             self.write_log_start(offset)?;
         }
         self.active = None;
-        for s in list.iter().rev() {
+        for s in list.iter() {
             s.tail().sealed = true;
-            self.remove_files(s, i64::MIN)?;
         }
         if moves_start {
             shared.epochs.store(Arc::default());
             shared.epochs_changed.store(true, Ordering::Release);
         }
-        self.continue_at(SegmentList::new(), offset)?;
+        self.publish_cut(SegmentList::new(), offset);
         if moves_start {
             shared.log_start.store(offset, Ordering::Release);
         }
+        self.finish_cut(&list, offset)?;
         shared.catalogued_expires_ms.store(i64::MIN, Ordering::Relaxed);
         Ok(())
     }

@@ -230,7 +230,7 @@ impl LogReader {
                     shared.health.check()?; // a page that could not be read looks like damage, and is not
                     return Err(Error::Corrupt { path: segment.path().to_path_buf(), offset });
                 }
-                Found::At { position, batch } => {
+                Found::At { position, batch, .. } => {
                     if batch.next_offset() > end || (batch.size_bytes > bytes_max && !at_least_one) {
                         return Ok(None);
                     }
@@ -398,7 +398,7 @@ fn walk_batches(
     let mut found = segment.find(opened, index, from);
     loop {
         let (position, expected) = match found {
-            Found::At { position, batch } => {
+            Found::At { position, batch, .. } => {
                 if batch.next_offset() > end {
                     return None;
                 }

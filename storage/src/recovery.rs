@@ -6,7 +6,7 @@
 //! an index and the headers since its last entry.
 
 use crate::{
-    Disk, Error, LogStat, Result, batch, checkpoint,
+    Batch, Disk, Error, LogStat, Result, batch, checkpoint,
     disk::Open,
     epochs::Epochs,
     log::OpenLog,
@@ -145,7 +145,7 @@ impl Recovery<'_> {
             let Some(opened) = last.view(self.disk())? else { return Ok(false) };
             let index = last.index(self.disk(), &opened, self.interval());
             match last.find(&opened, &index, log_end - 1) {
-                Found::At { position, batch } if batch.next_offset() == log_end => {
+                Found::At { position, batch, .. } if batch.next_offset() == log_end => {
                     (position + batch.size_bytes as u64, Some(batch.leader_epoch))
                 }
                 _ => return Ok(false),
@@ -200,11 +200,14 @@ impl Recovery<'_> {
         let Some(opened) = segment.view(self.disk())? else { return Ok(Err(lost(0, segment.base))) };
         let index = segment.index(self.disk(), &opened, self.interval());
         Ok(match segment.find(&opened, &index, point) {
-            Found::At { position, batch } if batch.base_offset <= point => {
+            Found::At { position, batch, .. } if batch.base_offset <= point => {
                 Ok(From { segment: first, position, expected: batch.base_offset })
             }
-            // A batch begins behind the point: whether it follows is for the check to say.
-            Found::At { position, .. } => Ok(From { segment: first, position, expected: point }),
+            // A batch begins behind the point: whether it follows is for the check to say, where all before is there.
+            Found::At { position, expected, .. } if expected >= point => {
+                Ok(From { segment: first, position, expected: point })
+            }
+            Found::At { position, expected, .. } => Err(lost(position, expected)),
             // Complete to the point and torn behind it, the common case; the walk calls that damage.
             Found::Damaged(bad) if bad.offset == point => {
                 Ok(From { segment: first, position: bad.from, expected: point })
@@ -264,7 +267,7 @@ impl Recovery<'_> {
             let (mut position, mut expected) = (0, s.base);
             while expected < end {
                 match s.walk(bytes, position, expected, expected) {
-                    Found::At { position: at, batch } => {
+                    Found::At { position: at, batch, .. } => {
                         if batch.base_offset >= end {
                             break;
                         }
@@ -293,6 +296,7 @@ impl Recovery<'_> {
                     && let Some(batch) = segment::header_at(bytes, at.position, at.expected, limit)
                     && batch::check_stored(&bytes[at.position as usize..]).is_ok()
                     && batch.leader_epoch >= self.epochs.latest()
+                    && (batch.base_offset == at.expected || gap_is_vouched_for(bytes, at.position, &batch, limit))
                 {
                     self.epochs_changed |= self.epochs.push(batch.leader_epoch, batch.base_offset);
                     at.position += batch.size_bytes as u64;
@@ -324,7 +328,7 @@ impl Recovery<'_> {
             if holds_batch && (end.position > 0 || end.expected > segment.base) {
                 let tail = &bytes[(end.position as usize).min(bytes.len())..];
                 let to = segment::file_name(&self.o.dir, end.expected, "cut");
-                if write_cut(self.disk(), &to, tail).is_err() {
+                if write_cut(self.disk(), &to, tail, end.expected).is_err() {
                     // No room for a copy: the bytes stay where they are, behind a segment that ends before them.
                     let _ = self.disk().remove_file(&to);
                     let sealed =
@@ -404,11 +408,16 @@ impl Recovery<'_> {
     }
 }
 
+/// Offsets lie outside the CRC. A gap (compaction leaves them) is believed only when another batch follows it.
+fn gap_is_vouched_for(bytes: &[u8], position: u64, batch: &Batch, limit: i64) -> bool {
+    segment::header_at(bytes, position + batch.size_bytes as u64, batch.next_offset(), limit).is_some()
+}
+
 /// A copy of what is cut, without the zeros behind the last batch.
-fn write_cut(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_cut(disk: &dyn Disk, path: &Path, bytes: &[u8], expected: i64) -> io::Result<()> {
     let mut len = bytes.iter().rposition(|b| *b != 0).map_or(0, |i| i + 1);
     let mut at = 0;
-    while let Some((position, batch)) = segment::next_batch(bytes, at, 0, i64::MAX) {
+    while let Some((position, batch)) = segment::next_batch(bytes, at, expected, i64::MAX) {
         at = position + batch.size_bytes as u64;
         len = len.max(at as usize);
     }

@@ -92,7 +92,8 @@ pub(crate) struct Segment {
 #[derive(Debug)]
 pub(crate) enum Found {
     /// The first batch that holds or follows the offset.
-    At { position: u64, batch: Batch },
+    /// `expected`: the offset that follows the batch before; lower than the batch's where compaction left a gap.
+    At { position: u64, batch: Batch, expected: i64 },
     /// The offset lies in damaged bytes.
     Damaged(Bad),
     /// The segment holds nothing at or after the offset.
@@ -125,8 +126,16 @@ pub(crate) fn header_at(bytes: &[u8], position: u64, expected: i64, limit: i64) 
     let fits = batch.size_bytes <= rest.len()
         && batch.base_offset >= expected
         && batch.last_offset_delta >= 0
-        && batch.last_offset() < limit;
+        && batch.last_offset() < limit
+        // A segment spans offsets of an i32 (its index is relative); a batch that leaves it has a damaged offset.
+        && batch.base_offset - expected <= i64::from(i32::MAX);
     fits.then_some(batch)
+}
+
+/// Whether a batch whose offset leaves a gap is followed by one that shows the offset to be damaged (it lies outside the CRC).
+pub(crate) fn gap_is_damage(bytes: &[u8], position: u64, batch: &Batch, expected: i64, limit: i64) -> bool {
+    header_at(bytes, position + batch.size_bytes as u64, expected, limit)
+        .is_some_and(|next| next.base_offset < batch.next_offset())
 }
 
 /// The first whole, correct batch at or after `position` that could follow `expected`. Reads as far as it must.
@@ -500,10 +509,11 @@ impl Segment {
             }
             let batch = match self.bad_at(position) {
                 Some(_) => None,
-                None => header_at(bytes, position, expected, limit),
+                None => header_at(bytes, position, expected, limit)
+                    .filter(|b| b.base_offset == expected || !gap_is_damage(bytes, position, b, expected, limit)),
             };
             match batch {
-                Some(batch) if batch.next_offset() > offset => return Found::At { position, batch },
+                Some(batch) if batch.next_offset() > offset => return Found::At { position, batch, expected },
                 Some(batch) => {
                     position += batch.size_bytes as u64;
                     expected = batch.next_offset();
