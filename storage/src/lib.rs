@@ -20,6 +20,7 @@ pub mod disk;
 pub mod epochs;
 pub mod error;
 mod health;
+mod identity;
 mod index;
 pub mod log;
 #[allow(dead_code)]
@@ -32,7 +33,7 @@ pub mod retention;
 mod seat;
 mod segment;
 mod sigbus;
-#[cfg(feature = "sim")]
+#[cfg(any(test, feature = "sim"))]
 pub mod sim;
 
 pub use batch::Batch;
