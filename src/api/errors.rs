@@ -4,7 +4,10 @@
 
 pub use kafka_protocol::ResponseError;
 
-use crate::metadata::{ProposeError, Refusal, placement::PlacementError};
+use crate::{
+    metadata::{ProposeError, Refusal, placement::PlacementError},
+    partition::{PartitionError, producers::ProducerError},
+};
 use kafka_protocol::protocol::StrBytes;
 use millstream_storage::{Error, batch::BatchError};
 
@@ -101,6 +104,31 @@ pub fn batch(error: &BatchError) -> ResponseError {
     match error {
         BatchError::Truncated { .. } | BatchError::Crc { .. } => ResponseError::CorruptMessage,
         BatchError::Magic(_) | BatchError::Invalid(_) => ResponseError::InvalidRecord,
+    }
+}
+
+/// Code of what a partition refused.
+pub fn partition(error: &PartitionError) -> ResponseError {
+    match error {
+        PartitionError::NotOpen | PartitionError::NotLeader { .. } | PartitionError::Stopping => {
+            ResponseError::NotLeaderOrFollower
+        }
+        PartitionError::FencedLeaderEpoch { .. } => ResponseError::FencedLeaderEpoch,
+        PartitionError::UnknownLeaderEpoch { .. } => ResponseError::UnknownLeaderEpoch,
+        PartitionError::NotEnoughReplicas { .. } => ResponseError::NotEnoughReplicas,
+        PartitionError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        PartitionError::InvalidTimestamp { .. } => ResponseError::InvalidTimestamp,
+        PartitionError::InvalidRecord(_) => ResponseError::InvalidRecord,
+        PartitionError::InvalidTransactionState(_) => ResponseError::InvalidTxnState,
+        PartitionError::Batch(error) => batch(error),
+        PartitionError::Producer(ProducerError::Fenced { .. }) => ResponseError::InvalidProducerEpoch,
+        PartitionError::Producer(ProducerError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
+        PartitionError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        PartitionError::Corrupt { .. } => ResponseError::CorruptMessage,
+        PartitionError::Storage(_) => ResponseError::KafkaStorageError,
+        PartitionError::Deleted => ResponseError::UnknownTopicOrPartition,
+        // The record may be in the log: retriable, as a time-out is.
+        PartitionError::TooManyWaiters => ResponseError::RequestTimedOut,
     }
 }
 

@@ -12,13 +12,19 @@ pub mod reply;
 mod api_versions;
 mod create_partitions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
 mod describe_topic_partitions;
 mod endpoints;
+mod fetch;
 mod incremental_alter_configs;
+mod init_producer_id;
+mod list_offsets;
 mod metadata;
+mod offset_for_leader_epoch;
+mod produce;
 mod topics;
 
 use crate::{
@@ -108,10 +114,16 @@ macro_rules! apis {
 // One row a line, sorted by key: key, versions advertised, first flexible version, class, message, handler.
 #[rustfmt::skip]
 apis! {
+     0 0..=13, 9, Produce, ProduceRequest => produce::handle;
+     1 4..=18, 12, Fetch, FetchRequest => fetch::handle;
+     2 1..=10, 6, Control, ListOffsetsRequest => list_offsets::handle;
      3 0..=13, 9, Control, MetadataRequest => metadata::handle;
     18 0..=4, 3, Control, ApiVersionsRequest => api_versions::handle;
     19 2..=7, 5, Control, CreateTopicsRequest => create_topics::handle;
     20 1..=6, 4, Control, DeleteTopicsRequest => delete_topics::handle;
+    21 0..=2, 2, Control, DeleteRecordsRequest => delete_records::handle;
+    22 0..=5, 2, Control, InitProducerIdRequest => init_producer_id::handle;
+    23 2..=4, 4, Control, OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle;
     32 1..=4, 4, Control, DescribeConfigsRequest => describe_configs::handle;
     37 0..=3, 2, Control, CreatePartitionsRequest => create_partitions::handle;
     44 0..=1, 1, Control, IncrementalAlterConfigsRequest => incremental_alter_configs::handle;

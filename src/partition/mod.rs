@@ -338,6 +338,11 @@ impl Partition {
         Ok(Offsets { log_start: stat.log_start, last_stable: end, high_watermark: end, log_end: end })
     }
 
+    /// Leader epoch that `offset` was written under; -1 when it is not known without opening the log, or there is no such record.
+    pub fn epoch_of(&self, offset: i64) -> i32 {
+        self.reader.load().as_ref().and_then(|reader| reader.epoch_of(offset)).unwrap_or(-1)
+    }
+
     /// Reads for a consumer: whole batches from the one that holds the offset, below the watermark. `NotOpen` when the log is needed and cold.
     pub fn read(&self, query: &Query) -> Result<Read, PartitionError> {
         self.check_leader(query.current_leader_epoch)?;
@@ -423,6 +428,15 @@ impl Partition {
             if let Ok(Some(reason)) = opened.await {
                 return Err(PartitionError::Storage(reason));
             }
+        }
+    }
+
+    /// Starts to open the log where it is cold, without waiting for it.
+    pub fn begin_opening(self: &Arc<Self>) {
+        let mut phase = self.lock();
+        if matches!(*phase, Phase::Cold) && !self.is_deleted() {
+            *phase = Phase::Busy(Vec::new());
+            self.start_opening();
         }
     }
 

@@ -1,0 +1,54 @@
+//! DeleteRecords (key 21): moves the log start, -1 = to the high watermark.
+//!
+//! Served: v0–2. v2+ have tagged fields.
+
+use super::{
+    Outcome, Request,
+    errors::{self, ResponseError},
+    reply,
+};
+use crate::{
+    broker::Broker,
+    partition::{Partition, PartitionError},
+};
+use kafka_protocol::messages::{
+    DeleteRecordsRequest, DeleteRecordsResponse,
+    delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
+};
+use std::sync::Arc;
+
+pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) -> Outcome {
+    let (broker, header) = (request.broker.clone(), request.header);
+    Outcome::Later(Box::pin(async move {
+        let mut topics = Vec::with_capacity(message.topics.len());
+        for topic in message.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for wanted in topic.partitions {
+                let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
+                    Some(p) => delete(&broker, p, wanted.offset).await.map_err(|e| errors::partition(&e)),
+                    None => Err(ResponseError::UnknownTopicOrPartition),
+                };
+                let error_code = found.as_ref().err().map_or(0, ResponseError::code);
+                let response = DeleteRecordsPartitionResult::default()
+                    .with_partition_index(wanted.partition_index)
+                    .with_low_watermark(found.unwrap_or(-1))
+                    .with_error_code(error_code);
+                partitions.push(response);
+            }
+            topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+        }
+        reply::message(&header, &DeleteRecordsResponse::default().with_topics(topics))
+    }))
+}
+
+async fn delete(broker: &Broker, partition: Arc<Partition>, offset: i64) -> Result<i64, PartitionError> {
+    loop {
+        partition.check_leader(-1)?;
+        partition.open().await?;
+        let deleting = partition.clone();
+        match broker.env.blocking(move || deleting.delete_records(offset)).await {
+            Err(PartitionError::NotOpen) => {}
+            done => return done,
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! ListOffsets (key 2).
+//!
+//! Served: v1–10. v2+ have the isolation level, v4+ leader epochs, v6+ tagged fields, v7+ the largest timestamp (-3, KIP-734), v8+ the earliest local offset (-4), v9+ the latest
+//! tiered one (-5), v10+ a timeout for remote look-ups. Nothing is tiered here: -4 is the earliest offset, -5 is unknown.
+
+use super::{
+    Outcome, Request,
+    errors::{self, ResponseError},
+    reply,
+};
+use crate::{
+    broker::Broker,
+    partition::{Partition, PartitionError},
+};
+use kafka_protocol::messages::{
+    ListOffsetsRequest, ListOffsetsResponse,
+    list_offsets_request::ListOffsetsPartition,
+    list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+};
+use std::sync::Arc;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+const EARLIEST_PENDING_UPLOAD: i64 = -6;
+
+/// (timestamp, offset, leader epoch); all -1 when there is none.
+type Found = (i64, i64, i32);
+const NONE: Found = (-1, -1, -1);
+
+pub(super) async fn handle(request: Request<'_>, message: ListOffsetsRequest) -> Outcome {
+    let (broker, header) = (request.broker.clone(), request.header);
+    Outcome::Later(Box::pin(async move {
+        let mut topics = Vec::with_capacity(message.topics.len());
+        for topic in message.topics {
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for wanted in topic.partitions {
+                let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
+                    Some(partition) => find(&broker, &partition, &wanted).await,
+                    None => Err(ResponseError::UnknownTopicOrPartition),
+                };
+                let error_code = found.as_ref().err().map_or(0, ResponseError::code);
+                let (timestamp, offset, leader_epoch) = found.unwrap_or(NONE);
+                let mut response = ListOffsetsPartitionResponse::default()
+                    .with_partition_index(wanted.partition_index)
+                    .with_error_code(error_code)
+                    .with_timestamp(timestamp)
+                    .with_offset(offset);
+                if header.api_version >= 4 {
+                    response.leader_epoch = leader_epoch;
+                }
+                partitions.push(response);
+            }
+            topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+        }
+        reply::message(&header, &ListOffsetsResponse::default().with_topics(topics))
+    }))
+}
+
+async fn find(
+    broker: &Arc<Broker>,
+    partition: &Arc<Partition>,
+    wanted: &ListOffsetsPartition,
+) -> Result<Found, ResponseError> {
+    partition.check_leader(wanted.current_leader_epoch).map_err(|e| errors::partition(&e))?;
+    let offsets = loop {
+        match partition.offsets() {
+            Ok(offsets) => break offsets,
+            Err(PartitionError::NotOpen) => partition.open().await.map_err(|e| errors::partition(&e))?,
+            Err(e) => return Err(errors::partition(&e)),
+        }
+    };
+    let end = offsets.last_stable;
+    match wanted.timestamp {
+        LATEST => Ok((-1, end, partition.leader().1)),
+        EARLIEST | EARLIEST_LOCAL => Ok((-1, offsets.log_start, partition.epoch_of(offsets.log_start))),
+        LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NONE),
+        ..EARLIEST_PENDING_UPLOAD => Err(ResponseError::InvalidRequest),
+        timestamp => {
+            if offsets.log_start == end {
+                return Ok(NONE);
+            }
+            let reader = partition.opened_reader().await.map_err(|e| errors::partition(&e))?;
+            // Walks an index and a batch, which may be off memory.
+            let found = broker.env.blocking(move || match timestamp {
+                MAX_TIMESTAMP => reader.max_timestamp(end, None),
+                timestamp => reader.offset_for_timestamp(timestamp, end, None),
+            });
+            Ok(found.await.map_err(|e| errors::storage(&e))?.unwrap_or(NONE))
+        }
+    }
+}
