@@ -136,10 +136,12 @@ fn sources() -> Vec<(String, String)> {
         .map(|p| (name_of(p), blank(&fs::read_to_string(p).unwrap())))
         .collect();
     assert!(rust.len() > 20, "only {} sources found", rust.len());
-    // A file that its parent declares under cfg(test), and the simulated disk, are tests.
+    // A file that its parent declares under cfg(test) (`x_tests.rs` by a path attribute), and the simulated disk, are tests.
     let tests: BTreeSet<String> = rust.iter().flat_map(|(name, text)| test_modules(name, text)).collect();
     let skipped = |name: &str| {
-        name == "storage/src/sim.rs" || tests.iter().any(|t| name == *t || name.starts_with(&t.replace(".rs", "/")))
+        name == "storage/src/sim.rs"
+            || name.ends_with("_tests.rs")
+            || tests.iter().any(|t| name == *t || name.starts_with(&t.replace(".rs", "/")))
     };
     rust.into_iter().filter(|(name, _)| !skipped(name)).map(|(name, text)| (name, without_tests(&text))).collect()
 }
@@ -543,7 +545,9 @@ fn the_repository_names_no_private_places() {
                 let host = rest.split(|c: char| !(c.is_alphanumeric() || "-.[]:".contains(c))).next().unwrap();
                 let host = if host.starts_with('[') { host } else { host.split(':').next().unwrap() };
                 let host = host.trim_end_matches(['.', ',']);
-                if host.contains('.') && !hosts.contains(&host) {
+                let reserved = [".example", ".test", ".invalid"].iter().any(|end| host.ends_with(end));
+                let number = host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_unspecified() || ip.is_loopback());
+                if host.contains('.') && !hosts.contains(&host) && !reserved && !number {
                     wrong.insert(format!("{name}:{}: host `{host}`", i + 1));
                 }
             }
