@@ -42,6 +42,8 @@ pub const PRODUCER_BATCHES: usize = 5;
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// Partitions of one topic, and of one creation request.
 pub const PARTITIONS_PER_REQUEST_MAX: usize = 100_000;
+/// Topics created by one request (Kafka: 10,000 changes); the answer shows every setting of each.
+pub const TOPICS_PER_REQUEST_MAX: usize = 10_000;
 /// Length of a topic name (Kafka: 249).
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 /// Waiters (long polls, parked acknowledgements) of one partition.

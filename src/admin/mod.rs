@@ -1,13 +1,83 @@
-//! HTTP → broker → JSON and pages.
+//! HTTP → broker → JSON and pages: health, readiness, metrics.
+//!
+//! Belongs here: routes, who may call them, how answers look. Must not: hold state beyond one request, know Kafka's messages. It answers before the broker is up: health at once,
+//! readiness with the reason why not.
 
-use crate::broker::Broker;
-use axum::{Router, routing::get};
-use std::sync::Arc;
+mod error;
+mod guard;
+mod health;
 
-/// The routes of the admin API.
+pub use error::Problem;
+
+use crate::{Config, broker::Broker, metrics::Metrics};
+use axum::{
+    Router,
+    http::{Method, StatusCode, Uri},
+    middleware,
+    response::IntoResponse,
+    routing::get,
+};
+use guard::Hosts;
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// What the HTTP listener answers from. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Admin(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    hosts: Hosts,
+    metrics: Metrics,
+    /// Set once the broker is up.
+    broker: OnceLock<Arc<Broker>>,
+    stopping: AtomicBool,
+}
+
+impl Admin {
+    /// For a broker that is still starting: `/healthz` answers, `/readyz` says that it starts.
+    pub fn new(config: &Config, metrics: Metrics) -> Admin {
+        let (broker, stopping) = (OnceLock::new(), AtomicBool::new(false));
+        Admin(Arc::new(Inner { hosts: Hosts::of(config), metrics, broker, stopping }))
+    }
+    /// The broker is up: a produce would succeed.
+    pub fn up(&self, broker: Arc<Broker>) {
+        let _ = self.0.broker.set(broker);
+    }
+    /// The broker stops: not ready any more.
+    pub fn stopping(&self) {
+        self.0.stopping.store(true, Ordering::Release);
+    }
+    /// All routes.
+    pub fn router(&self) -> Router {
+        Router::new()
+            .route("/healthz", get(health::healthz))
+            .route("/readyz", get(health::readyz))
+            .route("/metrics", get(health::metrics))
+            .fallback(not_found)
+            .method_not_allowed_fallback(not_allowed)
+            .layer(middleware::from_fn_with_state(self.clone(), guard::check))
+            .with_state(self.clone())
+    }
+    fn broker(&self) -> Option<&Arc<Broker>> {
+        self.0.broker.get()
+    }
+}
+
+/// All routes over a broker that is up.
 pub fn router(broker: Arc<Broker>) -> Router {
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(|| async { "ready\n" }))
-        .route("/metrics", get(move || async move { broker.metrics.render() }))
+    let admin = Admin::new(&broker.config, broker.metrics.clone());
+    admin.up(broker);
+    admin.router()
+}
+
+async fn not_found(uri: Uri) -> impl IntoResponse {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
+}
+
+async fn not_allowed(method: Method) -> impl IntoResponse {
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, format!("{method} is not allowed here"))
 }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     config::{BrokerSettings, validate_topic},
-    limits::PARTITIONS_PER_REQUEST_MAX,
+    limits::{PARTITIONS_PER_REQUEST_MAX, TOPICS_PER_REQUEST_MAX},
     metadata::{Image, NewTopic},
 };
 use kafka_protocol::messages::{
@@ -30,6 +30,10 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
     let mut partitions = 0usize;
     for (topic, duplicate) in once_each(&message.topics) {
         let made = match duplicate {
+            _ if planned.len() >= TOPICS_PER_REQUEST_MAX => {
+                let why = format!("at most {TOPICS_PER_REQUEST_MAX} topics can be created by one request");
+                Err(Fault::new(ResponseError::PolicyViolation, why))
+            }
             true => Err(Fault::new(ResponseError::InvalidRequest, "the request names this topic more than once")),
             false => plan(&image, &settings, topic, broker.env.random_uuid(), broker.env.random_u64(), partitions),
         };

@@ -16,6 +16,7 @@ use kafka_protocol::messages::{
     describe_configs_request::DescribeConfigsResource,
     describe_configs_response::{DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym},
 };
+use std::collections::HashSet;
 
 /// Kafka's `ConfigResource.Type` on the wire.
 pub const TOPIC: i8 = 2;
@@ -37,12 +38,16 @@ pub fn source_code(source: Source) -> i8 {
 
 /// Answers each resource asked for.
 pub async fn handle(request: Request<'_>, message: DescribeConfigsRequest) -> Outcome {
-    let results = message.resources.iter().map(|resource| {
+    // Each resource once: an answer is thousands of times as large as a question.
+    let mut seen = HashSet::new();
+    let once = message.resources.iter().filter(|r| seen.insert((r.resource_type, r.resource_name.as_str())));
+    let results = once.map(|resource| {
         let found = describe(request.broker, resource);
         let (error_code, error_message) = (errors::code(&found), errors::text(&found));
         let shown = found.unwrap_or_default();
         let keys = resource.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
-        let wanted = |r: &&Resolved| keys.is_none_or(|keys| keys.iter().any(|k| k.as_str() == r.definition.name));
+        let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|k| k.as_str()).collect());
+        let wanted = |r: &&Resolved| keys.as_ref().is_none_or(|keys| keys.contains(r.definition.name));
         let of_topic = resource.resource_type == TOPIC;
         DescribeConfigsResult::default()
             .with_error_code(error_code)
@@ -92,7 +97,8 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
 pub fn check_broker(broker: &Broker, name: &str) -> Result<(), Fault> {
     let own = broker.config.node_id;
     match name.parse::<i32>() {
-        Ok(id) if id == own => Ok(()),
+        // One spelling only ("+1" is none): a resource is answered once.
+        Ok(id) if id == own && name == own.to_string() => Ok(()),
         Ok(id) => Err(Fault::new(ResponseError::InvalidRequest, format!("this is broker {own}, not {id}"))),
         Err(_) => Err(Fault::new(ResponseError::InvalidRequest, format!("{name} is not the id of a broker"))),
     }

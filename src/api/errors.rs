@@ -11,6 +11,9 @@ use crate::{
 use kafka_protocol::protocol::StrBytes;
 use millstream_storage::{Error, batch::BatchError};
 
+/// Longest sentence sent, bytes.
+const SENTENCE_BYTES_MAX: usize = 1000;
+
 /// A code and the sentence that goes with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
@@ -27,9 +30,10 @@ impl Fault {
     pub fn code(&self) -> i16 {
         self.error.code()
     }
-    /// The sentence on the wire.
+    /// The sentence on the wire, cut to a length that every version has room for (it may quote what came from outside).
     pub fn text(&self) -> Option<StrBytes> {
-        Some(StrBytes::from_string(self.message.clone()))
+        let end = self.message.floor_char_boundary(SENTENCE_BYTES_MAX);
+        Some(StrBytes::from_string(self.message[..end].to_owned()))
     }
 }
 
@@ -140,6 +144,13 @@ mod tests {
     fn a_read_only_metadata_log_is_a_storage_error() {
         assert_eq!(Fault::from(&ProposeError::ReadOnly("disk".into())).code(), 56);
         assert!(Fault::from(&ProposeError::NoLeader).error.is_retriable());
+    }
+
+    #[test]
+    fn a_sentence_that_quotes_a_long_name_is_cut() {
+        let fault = Fault::new(ResponseError::InvalidRequest, "ä".repeat(40_000));
+        let text = fault.text().unwrap();
+        assert!(text.len() <= SENTENCE_BYTES_MAX && text.len() > SENTENCE_BYTES_MAX - 2);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     broker::Broker,
-    limits::PARTITIONS_PER_REQUEST_MAX,
+    limits::{PARTITIONS_PER_REQUEST_MAX, TOPICS_PER_REQUEST_MAX},
     metadata::{Image, NewTopic, Topic},
 };
 use kafka_protocol::messages::{
@@ -71,10 +71,11 @@ async fn create_missing(broker: &Broker, asked: &[MetadataRequestTopic]) -> BTre
     let settings = broker.settings();
     let partitions = usize::try_from(settings.num_partitions).unwrap_or(1);
     let replicas = usize::try_from(settings.default_replication_factor).unwrap_or(1);
+    let most = (PARTITIONS_PER_REQUEST_MAX / partitions.max(1)).clamp(1, TOPICS_PER_REQUEST_MAX);
     let mut faults = BTreeMap::new();
     let mut wanted = Vec::new();
     // What is over the bound stays unknown; the client asks again.
-    for name in missing.into_iter().take((PARTITIONS_PER_REQUEST_MAX / partitions.max(1)).max(1)) {
+    for name in missing.into_iter().take(most) {
         match topics::place(&image, 0, partitions, replicas, broker.env.random_u64()) {
             Ok(assignments) => {
                 let name = name.to_owned();
@@ -175,4 +176,59 @@ fn topic(image: &Image, topic: &Topic, operations: i32) -> MetadataResponseTopic
         .with_is_internal(topics::is_internal(&topic.name))
         .with_partitions(topic.partitions.iter().enumerate().map(partition).collect())
         .with_topic_authorized_operations(operations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::topics::tests::{cluster, with_topic};
+
+    fn by(name: Option<&str>, id: Uuid) -> MetadataRequestTopic {
+        MetadataRequestTopic::default().with_name(name.map(topics::topic_name)).with_topic_id(id)
+    }
+
+    fn codes(image: &Image, asked: &[MetadataRequestTopic], version: i16) -> Vec<(Option<String>, Uuid, i16)> {
+        let shown = answer(image, asked, version, &BTreeMap::new(), topics::NOT_ASKED);
+        shown.into_iter().map(|t| (t.name.map(|n| n.to_string()), t.topic_id, t.error_code)).collect()
+    }
+
+    #[test]
+    fn a_topic_asked_for_is_never_left_out() {
+        let image = with_topic(&cluster(1), "a", 2);
+        let id = image.topic("a").unwrap().id;
+        let (nil, other) = (Uuid::nil(), Uuid::from_u128(77));
+        let asked = [by(Some("a"), nil), by(Some("b"), nil), by(Some("b/c"), nil), by(Some("a"), nil)];
+        let named = |n: &str| Some(n.to_string());
+        let expected = [(named("a"), id, 0), (named("b"), nil, 3), (named("b/c"), nil, 17)];
+        assert_eq!(codes(&image, &asked, 13), expected);
+        assert_eq!(codes(&image, &asked, 1), expected);
+        let asked = [by(None, id), by(None, other), by(None, nil)];
+        assert_eq!(codes(&image, &asked, 12), [(named("a"), id, 0), (None, other, 100), (None, nil, 42)]);
+        assert_eq!(codes(&image, &[by(None, id)], 10), [(named(""), id, 42)]);
+    }
+
+    #[test]
+    fn only_valid_names_that_are_not_there_are_created() {
+        let image = with_topic(&cluster(1), "a", 2);
+        let nil = Uuid::nil();
+        let names = ["a", "b", "b", "c/d", "__consumer_offsets", "__cluster_metadata", "e"];
+        let mut asked: Vec<_> = names.iter().map(|name| by(Some(name), nil)).collect();
+        asked.push(by(None, Uuid::from_u128(9)));
+        assert_eq!(missing(&image, &asked), ["b", "e"]);
+    }
+
+    #[test]
+    fn a_partition_says_who_leads_and_who_is_away() {
+        let image = with_topic(&cluster(1), "a", 1);
+        let mut t = (**image.topic("a").unwrap()).clone();
+        let mut p = t.partitions[0].clone();
+        p.replicas = [1, 9].into();
+        let away = crate::metadata::PartitionFacts { leader: 9, ..p.clone() };
+        t.partitions = [p, away].into();
+        let shown = topic(&image, &t, topics::TOPIC_OPERATIONS);
+        let [led, not] = &shown.partitions[..] else { panic!("{shown:?}") };
+        assert_eq!((led.error_code, led.leader_id.0, led.offline_replicas.len()), (0, 1, 1));
+        assert_eq!((not.error_code, not.leader_id.0, not.partition_index), (5, -1, 1));
+        assert_eq!(shown.topic_authorized_operations, 3576);
+    }
 }

@@ -4,8 +4,9 @@ use super::{
     Definition, Effect, Kind, Range, broker_definition, broker_definitions, topic_definition, topic_definitions,
 };
 
-/// Longest value of a setting, bytes: nothing a person writes is longer, and it goes into every image of the cluster.
-const VALUE_BYTES_MAX: usize = 32 << 10;
+/// Longest value of a setting, bytes: nothing a person writes is longer, it goes into every image of the cluster, and the older messages that show it have room
+/// for 32,767.
+const VALUE_BYTES_MAX: usize = 32_000;
 
 /// Checks one topic setting: unknown name, value out of range, or not acted on yet; the sentence goes to the client with INVALID_CONFIG.
 pub fn validate_topic(name: &str, value: &str) -> Result<(), String> {
