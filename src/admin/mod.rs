@@ -66,13 +66,6 @@ impl Admin {
     }
 }
 
-/// All routes over a broker that is up.
-pub fn router(broker: Arc<Broker>) -> Router {
-    let admin = Admin::new(&broker.config, broker.metrics.clone());
-    admin.up(broker);
-    admin.router()
-}
-
 async fn not_found(uri: Uri) -> impl IntoResponse {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))

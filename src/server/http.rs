@@ -1,55 +1,15 @@
-//! The HTTP listener: health while the broker boots, then the admin router.
+//! The HTTP listener: one server from the first moment to the last; what it can answer grows as the broker comes up.
 
 use super::connection::Phase;
-use crate::Env;
-use axum::{Router, http::StatusCode, routing::get};
+use axum::Router;
 use std::future::IntoFuture;
-use tokio::{
-    net::TcpListener,
-    sync::{oneshot, watch},
-    task::JoinHandle,
-};
+use tokio::{net::TcpListener, sync::watch};
 
-/// The HTTP server of a node that boots.
-#[derive(Debug)]
-pub struct Http {
-    listener: TcpListener,
-    booted: oneshot::Sender<()>,
-    boot: JoinHandle<()>,
-}
-
-impl Http {
-    /// Answers `/healthz` with 200 and all else with 503 until [`Http::serve`] takes over; returns the server to be.
-    pub fn start(env: &Env, listener: TcpListener, phases: watch::Receiver<Phase>) -> Result<Http, String> {
-        let listener = listener.into_std().map_err(|e| e.to_string())?;
-        let second = listener.try_clone().and_then(TcpListener::from_std).map_err(|e| e.to_string())?;
-        let listener = TcpListener::from_std(listener).map_err(|e| e.to_string())?;
-        let (booted, over) = oneshot::channel();
-        let starting = || async { (StatusCode::SERVICE_UNAVAILABLE, "starting\n") };
-        let router = Router::new().route("/healthz", get(|| async { "ok\n" })).fallback(starting);
-        let boot = env.spawn("http while booting", run(second, router, phases, over));
-        Ok(Http { listener, booted, boot })
-    }
-
-    /// Serves `router` until the server closes.
-    pub async fn serve(self, router: Router, phases: watch::Receiver<Phase>) {
-        // Both accept from one socket; the first stops accepting now and finishes what it has.
-        let _ = self.booted.send(());
-        let (_never, over) = oneshot::channel();
-        run(self.listener, router, phases, over).await;
-        let _ = self.boot.await;
-    }
-}
-
-/// Serves until `over` or the server drains; connections that are still busy then are cut when it closes.
-async fn run(listener: TcpListener, router: Router, mut phases: watch::Receiver<Phase>, over: oneshot::Receiver<()>) {
+/// Serves until the server drains; connections that are still busy then are cut when it closes.
+pub async fn serve(listener: TcpListener, router: Router, mut phases: watch::Receiver<Phase>) {
     let mut draining = phases.clone();
     let done = async move {
-        tokio::select! {
-            biased;
-            _ = draining.wait_for(|phase| *phase > Phase::Serving) => {}
-            _ = over => {}
-        }
+        let _ = draining.wait_for(|phase| *phase > Phase::Serving).await;
     };
     tokio::select! {
         biased;

@@ -10,6 +10,7 @@ pub mod listener;
 
 use crate::{
     Config, Env,
+    admin::Admin,
     api::{self, Class, Connection, Outcome},
     broker::Broker,
     limits::{FRAME_OTHER_BYTES_MAX, FRAME_UNAUTHENTICATED_BYTES_MAX, HOUSEKEEPING_MS},
@@ -26,6 +27,7 @@ use tokio::{sync::watch, task::JoinHandle};
 #[derive(Debug)]
 pub struct Node {
     broker: Arc<Broker>,
+    admin: Admin,
     kafka: SocketAddr,
     http: SocketAddr,
     phase: watch::Sender<Phase>,
@@ -45,7 +47,8 @@ impl Node {
         let http_listener = listener::bind(&config.http, "HTTP").await?;
         let kafka = kafka_listener.local_addr().map_err(|e| e.to_string())?;
         let http = http_listener.local_addr().map_err(|e| e.to_string())?;
-        let http = (http, http::Http::start(&env, http_listener, phases.clone())?);
+        let admin = Admin::new(&config, metrics.clone());
+        let http_task = env.spawn("http", http::serve(http_listener, admin.router(), phases.clone()));
 
         let directory = open_directory(&config, &env).await?;
         let quorum = start_quorum(&config, &env, &directory).await?;
@@ -65,14 +68,11 @@ impl Node {
             phases.clone(),
             connections_max,
         );
-        let (http, boot) = http;
-        let tasks = vec![
-            env.spawn("accept", accept),
-            env.spawn("http", boot.serve(crate::admin::router(broker.clone()), phases.clone())),
-            env.spawn("housekeeping", housekeeping(shared, phases)),
-        ];
+        admin.up(broker.clone());
+        let tasks =
+            vec![env.spawn("accept", accept), http_task, env.spawn("housekeeping", housekeeping(shared, phases))];
         tracing::info!(%kafka, %http, "ready");
-        Ok(Node { broker, kafka, http, phase, open, tasks })
+        Ok(Node { broker, admin, kafka, http, phase, open, tasks })
     }
 
     /// Bound address of the Kafka listener.
@@ -92,7 +92,8 @@ impl Node {
 
     /// Graceful stop: no new connections or requests, requests in flight finish within `stop_timeout_ms`, then everything is flushed and closed.
     pub async fn stop(self) {
-        let Node { broker, phase, open, tasks, .. } = self;
+        let Node { broker, admin, phase, open, tasks, .. } = self;
+        admin.stopping();
         let _ = phase.send(Phase::Draining);
         let timeout = Duration::from_millis(broker.config.stop_timeout_ms);
         if tokio::time::timeout(timeout, open.none()).await.is_err() {
@@ -131,7 +132,7 @@ async fn start_quorum(config: &Config, env: &Env, directory: &Directory) -> Resu
             .parse()
             .map_err(|e| format!("directory.id of the data directory: {e}"))?,
         advertised: config.advertised.clone(),
-        rack: None,
+        rack: config.rack(),
     };
     Quorum::start(env.clone(), directory.clone(), options).await
 }
