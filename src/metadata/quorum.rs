@@ -241,3 +241,6 @@ fn refuse_all_but_relief(commands: Vec<Command>, waiting: Vec<Answer>, why: &str
     }
     (kept, kept_waiting)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,391 @@
+use super::*;
+use crate::metadata::{ConfigResource, NewTopic, apply::tests::new_topic};
+use millstream_storage::{DirectoryOptions, Disk, OsDisk, PartitionId, sim::SimDisk};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+const NOW_MS: i64 = 1_700_000_000_000;
+
+/// A node of which only the metadata runs.
+struct Node {
+    env: Env,
+    directory: Directory,
+    quorum: Quorum,
+}
+
+fn options() -> QuorumOptions {
+    QuorumOptions {
+        node_id: 1,
+        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+        directory_id: Uuid::from_u128(5),
+        advertised: None,
+        rack: Some("r".into()),
+    }
+}
+
+fn open(env: &Env, path: &Path) -> Result<Directory, String> {
+    let options = DirectoryOptions {
+        node_id: 1,
+        cluster_id: "AAAAAAAAAAAAAAAAAAAAAA".into(),
+        directory_id: Uuid::from_u128(5).to_string(),
+        now_ms: env.now_ms(),
+        open_segments_max: 64,
+    };
+    Directory::open(env.disk().clone(), path, options).map_err(|e| e.to_string())
+}
+
+impl Node {
+    async fn boot(env: Env, path: &Path) -> Result<Node, String> {
+        let directory = open(&env, path)?;
+        let quorum = Quorum::start(env.clone(), directory.clone(), options()).await?;
+        Ok(Node { env, directory, quorum })
+    }
+    async fn on(disk: &SimDisk) -> Result<Node, String> {
+        Node::boot(Env::simulated(Arc::new(disk.clone()), 1, NOW_MS), &path()).await
+    }
+    async fn stop(self) {
+        self.quorum.stop().await;
+        self.directory.close(self.env.now_ms()).unwrap();
+    }
+    async fn create(&self, id: u128, name: &str) -> Result<Vec<Outcome>, ProposeError> {
+        self.quorum.propose(create(id, name)).await
+    }
+}
+
+fn path() -> PathBuf {
+    "/data".into()
+}
+
+fn create(id: u128, name: &str) -> Command {
+    Command::CreateTopics { topics: vec![new_topic(id, name, &[&[1]])] }
+}
+
+fn done() -> Result<Vec<Outcome>, ProposeError> {
+    Ok(vec![Outcome::Done])
+}
+
+/// What a restart must keep: all but what this broker's registration changes.
+fn facts(quorum: &Quorum) -> Image {
+    Image { index: 0, brokers: Default::default(), ..(*quorum.image()).clone() }
+}
+
+#[tokio::test]
+async fn a_new_cluster_takes_proposals_and_a_restart_keeps_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::boot(Env::real(), dir.path()).await.unwrap();
+    let image = node.quorum.image();
+    assert_eq!((&*image.cluster_id, image.feature_level), ("AAAAAAAAAAAAAAAAAAAAAA", FEATURE_LEVEL));
+    let broker = image.brokers.get(&1).unwrap();
+    assert_eq!((broker.directory_id, broker.rack.as_deref()), (Uuid::from_u128(5), Some("r")));
+
+    let mut watch = node.quorum.watch();
+    watch.mark_unchanged();
+    assert_eq!(node.create(1, "a").await, done());
+    assert!(watch.has_changed().unwrap(), "the image is out before the answer");
+    assert_eq!(node.create(1, "a").await, Ok(vec![Outcome::Refused(Refusal::TopicExists)]));
+    let take = Command::AllocateProducerIds { node_id: 1, count: 1000 };
+    assert_eq!(node.quorum.propose(take.clone()).await, Ok(vec![Outcome::ProducerIds { first: 0, count: 1000 }]));
+    let before = facts(&node.quorum);
+    let epoch = node.quorum.image().brokers.get(&1).unwrap().epoch;
+    node.stop().await;
+
+    for _ in 0..3 {
+        let node = Node::boot(Env::real(), dir.path()).await.unwrap();
+        assert_eq!(facts(&node.quorum), before);
+        assert!(node.quorum.image().brokers.get(&1).unwrap().epoch > epoch);
+        node.stop().await;
+    }
+    let node = Node::boot(Env::real(), dir.path()).await.unwrap();
+    assert_eq!(node.quorum.propose(take).await, Ok(vec![Outcome::ProducerIds { first: 1000, count: 1000 }]));
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_killed_node_keeps_what_was_answered() {
+    let mut disk = SimDisk::new();
+    for round in 0..5u128 {
+        let node = Node::on(&disk).await.unwrap();
+        assert_eq!(node.quorum.image().topics.len() as u128, round);
+        assert_eq!(node.create(round + 1, &format!("t{round}")).await, done());
+        // A power cut and the end of the process by turns.
+        disk = if round % 2 == 0 { disk.crash(round as u64) } else { disk.kill() };
+    }
+    assert_eq!(Node::on(&disk).await.unwrap().quorum.image().topics.len(), 5);
+}
+
+/// The very first boot, killed or powered off after each of its operations on the disk: the next boot succeeds, and keeps what was answered.
+#[tokio::test]
+async fn a_first_boot_may_end_after_any_operation() {
+    for power_cut in [false, true] {
+        let mut n = 0;
+        loop {
+            let disk = SimDisk::new();
+            disk.crash_after_ops(n);
+            let mut answered = false;
+            if let Ok(node) = Node::on(&disk).await {
+                answered = node.create(1, "a").await.is_ok();
+                if !disk.crashed() {
+                    node.quorum.stop().await;
+                }
+            }
+            let finished = !disk.crashed();
+            let left = if power_cut { disk.crash(n) } else { disk.kill() };
+            let node =
+                Node::on(&left).await.unwrap_or_else(|e| panic!("after {n} operations, power cut {power_cut}: {e}"));
+            let there = node.quorum.image().topic("a").is_some();
+            assert!(there || !answered, "the topic was lost, after {n} operations, power cut {power_cut}");
+            assert_eq!(node.create(2, "b").await, done(), "after {n} operations, power cut {power_cut}");
+            node.stop().await;
+            if finished {
+                break;
+            }
+            n += 1;
+            assert!(n < 500, "a boot takes {n} operations and is not done");
+        }
+        assert!(n > 5, "only {n} operations");
+    }
+}
+
+#[tokio::test]
+async fn proposals_made_at_once_share_entries() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = Node::boot(Env::real(), dir.path()).await.unwrap();
+    let before = node.quorum.image().index;
+    let tasks: Vec<_> = (0..1000u128)
+        .map(|n| {
+            let quorum = node.quorum.clone();
+            node.env.spawn("test", async move { quorum.propose(create(n + 1, &format!("t.{n}"))).await })
+        })
+        .collect();
+    for task in tasks {
+        assert_eq!(task.await.unwrap(), done());
+    }
+    assert_eq!(node.quorum.image().topics.len(), 1000);
+    let entries = node.quorum.image().index - before;
+    assert!(entries <= 100, "{entries} entries for 1,000 proposals made at once");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn snapshots_cut_the_log_and_restore_the_image() {
+    let mut disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    for n in 0..2 * limits::METADATA_SNAPSHOT_ENTRIES + 50 {
+        let value = Some(n.to_string());
+        let changes = vec![(ConfigResource::Group(format!("g{}", n % 7)), BTreeMap::from([("k".to_string(), value)]))];
+        assert_eq!(node.quorum.propose(Command::AlterConfigs { changes }).await, done());
+    }
+    let before = facts(&node.quorum);
+    let snapshots = disk.files().iter().filter(|p| p.ends_with("metadata.snapshot")).count();
+    assert_eq!(snapshots, 1);
+    let mut node = Some(node);
+    for round in 0..4 {
+        if let Some(node) = node.take().filter(|_| round == 0) {
+            node.stop().await;
+        }
+        disk = if round % 2 == 0 { disk.kill() } else { disk.crash(round) };
+        let again = Node::on(&disk).await.unwrap();
+        assert_eq!(facts(&again.quorum), before);
+        node = Some(again);
+    }
+    let id = PartitionId { topic_id: crate::metadata::METADATA_TOPIC_ID.into_bytes(), partition: 0 };
+    let node = node.unwrap();
+    node.stop().await;
+    let env = Env::simulated(Arc::new(disk), 1, NOW_MS);
+    let stat = open(&env, &path()).unwrap().stat(id).unwrap();
+    assert!(stat.log_start > limits::METADATA_SNAPSHOT_ENTRIES as i64, "{stat:?}");
+}
+
+#[tokio::test]
+async fn a_failed_flush_makes_the_quorum_read_only_and_the_image_stays() {
+    let disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    assert_eq!(node.create(1, "a").await, done());
+    disk.fail_nth_sync(1);
+    let failed = node.create(2, "b").await;
+    assert!(matches!(failed, Err(ProposeError::ReadOnly(_))), "{failed:?}");
+    assert!(node.quorum.failure().is_some());
+    let later = node.create(3, "c").await;
+    assert!(matches!(later, Err(ProposeError::ReadOnly(_))), "{later:?}");
+    assert!(node.quorum.image().topic("a").is_some());
+    assert!(node.quorum.image().topic("b").is_none());
+    node.quorum.stop().await;
+
+    let node = Node::on(&disk.crash(3)).await.unwrap();
+    assert!(node.quorum.image().topic("a").is_some());
+    assert_eq!(node.quorum.failure(), None);
+    assert_eq!(node.create(4, "d").await, done());
+}
+
+#[tokio::test]
+async fn on_a_full_disk_topics_can_still_be_deleted() {
+    let disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    assert_eq!(node.create(1, "a").await, done());
+    disk.set_capacity(Some(disk.used_bytes()));
+    let fill = |n: u128| NewTopic {
+        configs: BTreeMap::from([("k".to_string(), "v".repeat(50_000))]),
+        ..new_topic(n, &format!("t{n}"), &[&[1]])
+    };
+    let mut n = 10;
+    let refused = loop {
+        n += 1;
+        match node.quorum.propose(Command::CreateTopics { topics: vec![fill(n)] }).await {
+            Ok(outcomes) => assert_eq!(outcomes, [Outcome::Done]),
+            Err(e) => break e,
+        }
+        assert!(n < 1000, "the disk never fills");
+    };
+    assert!(matches!(refused, ProposeError::ReadOnly(_)), "{refused:?}");
+    assert_eq!(node.quorum.failure(), None);
+    let delete = Command::DeleteTopics { ids: vec![Uuid::from_u128(1)] };
+    assert_eq!(node.quorum.propose(delete).await, done());
+    disk.set_capacity(None);
+    assert_eq!(node.create(2, "b").await, done());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_does_not_keep_a_node_from_starting() {
+    let disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    assert_eq!(node.create(1, "a").await, done());
+    let disk = disk.kill();
+    disk.set_capacity(Some(disk.used_bytes()));
+    let node = Node::on(&disk).await.unwrap();
+    assert!(node.quorum.image().topic("a").is_some());
+}
+
+#[tokio::test]
+async fn a_stopped_quorum_refuses_and_can_be_stopped_again() {
+    let disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    node.quorum.stop().await;
+    assert_eq!(node.create(1, "a").await, Err(ProposeError::Stopping));
+    node.quorum.stop().await;
+    assert!(node.quorum.image().brokers.contains_key(&1));
+}
+
+#[tokio::test]
+async fn a_command_too_large_for_an_entry_is_refused_alone() {
+    let disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    let configs = BTreeMap::from([("k".to_string(), "v".repeat(limits::METADATA_ENTRY_BYTES_MAX))]);
+    let topics = vec![NewTopic { configs, ..new_topic(1, "a", &[&[1]]) }];
+    let refused = node.quorum.propose(Command::CreateTopics { topics }).await;
+    assert!(matches!(refused, Err(ProposeError::TooLarge { .. })), "{refused:?}");
+    assert_eq!(node.create(1, "a").await, done());
+    // The largest that is taken, in bytes that JSON writes as six each.
+    let configs = BTreeMap::from([("k".to_string(), "\u{1}".repeat(limits::METADATA_ENTRY_BYTES_MAX - 1024))]);
+    let topics = vec![NewTopic { configs, ..new_topic(2, "b", &[&[1]]) }];
+    assert_eq!(node.quorum.propose(Command::CreateTopics { topics }).await, done());
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn damage_is_a_sentence_not_a_new_cluster() {
+    for name in ["metadata.vote", "metadata.snapshot"] {
+        let disk = SimDisk::new();
+        let node = Node::on(&disk).await.unwrap();
+        for n in 0..limits::METADATA_SNAPSHOT_ENTRIES + 10 {
+            let _ = node.quorum.propose(Command::AllocateProducerIds { node_id: 1, count: n as i64 }).await.unwrap();
+        }
+        node.stop().await;
+        let file = path().join(name);
+        assert!(disk.files().contains(&file), "{:?}", disk.files());
+        disk.flip_bit(&file, 3, 1).unwrap();
+        let refused = Node::on(&disk.kill()).await.err().unwrap();
+        assert!(refused.contains(name) && refused.contains("damaged"), "{refused}");
+    }
+}
+
+#[tokio::test]
+async fn a_lost_vote_is_taken_from_the_log() {
+    let disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    assert_eq!(node.create(1, "a").await, done());
+    node.stop().await;
+    let disk = disk.kill();
+    disk.remove_file(&path().join("metadata.vote")).unwrap();
+    let node = Node::on(&disk).await.unwrap();
+    assert!(node.quorum.image().topic("a").is_some());
+    assert_eq!(node.create(2, "b").await, done());
+}
+
+/// Not a pass condition: prints what a start and many proposals take. `cargo test --release --lib metadata -- --ignored --nocapture`
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement"]
+#[allow(clippy::disallowed_methods)]
+async fn measure() {
+    use tokio::time::Instant;
+    let dir = tempfile::tempdir_in(std::env::var("MEASURE_DIR").unwrap_or("/var/tmp".into())).unwrap();
+    let env = Env::real();
+    let _ = OsDisk;
+    let at = Instant::now();
+    let directory = open(&env, dir.path()).unwrap();
+    eprintln!("directory open: {:?}", at.elapsed());
+    let at = Instant::now();
+    let quorum = Quorum::start(env.clone(), directory.clone(), options()).await.unwrap();
+    eprintln!("first start: {:?}", at.elapsed());
+    let at = Instant::now();
+    quorum.propose(create(1, "first")).await.unwrap();
+    eprintln!("one proposal: {:?}", at.elapsed());
+    let at = Instant::now();
+    let topics = (0..1000u128).map(|n| new_topic(n + 10, &format!("one.command.{n}"), &[&[1]])).collect();
+    quorum.propose(Command::CreateTopics { topics }).await.unwrap();
+    eprintln!("1,000 topics in one command: {:?}", at.elapsed());
+    let at = Instant::now();
+    let tasks: Vec<_> = (0..1000u128)
+        .map(|n| {
+            let quorum = quorum.clone();
+            env.spawn("t", async move { quorum.propose(create(n + 2000, &format!("many_commands_{n}"))).await })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    eprintln!("1,000 commands at once: {:?}", at.elapsed());
+    let at = Instant::now();
+    for n in 0..200u128 {
+        quorum.propose(create(n + 5000, &format!("serial_{n}"))).await.unwrap();
+    }
+    eprintln!("200 commands one by one: {:?}", at.elapsed());
+    let rss = || {
+        let status = String::from_utf8(
+            millstream_storage::checkpoint::read_plain(&OsDisk, Path::new("/proc/self/status"))
+                .ok()
+                .flatten()
+                .unwrap_or_default(),
+        )
+        .unwrap();
+        status.lines().find(|l| l.starts_with("VmRSS")).map(str::to_string)
+    };
+    eprintln!("before: {:?}", rss());
+    let partitions: Vec<&[i32]> = vec![&[1]; 10];
+    let at = Instant::now();
+    for n in 0..10u128 {
+        let topics =
+            (0..100u128).map(|m| new_topic(100_000 + n * 100 + m, &format!("bulk.{n}.{m}"), &partitions)).collect();
+        quorum.propose(Command::CreateTopics { topics }).await.unwrap();
+    }
+    eprintln!("10,000 partitions: {:?}, {:?}", at.elapsed(), rss());
+    for clean in [true, false] {
+        quorum.stop().await;
+        if clean {
+            directory.close(env.now_ms()).unwrap();
+        }
+        break;
+    }
+    drop((quorum, directory));
+    for _ in 0..3 {
+        let at = Instant::now();
+        let directory = open(&env, dir.path()).unwrap();
+        let opened = at.elapsed();
+        let quorum = Quorum::start(env.clone(), directory.clone(), options()).await.unwrap();
+        eprintln!("restart: directory {opened:?}, all {:?}; {} topics", at.elapsed(), quorum.image().topics.len());
+        quorum.stop().await;
+        directory.close(env.now_ms()).unwrap();
+    }
+}
