@@ -9,9 +9,12 @@ use super::{
 };
 use crate::{Env, limits};
 use millstream_storage::Directory;
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -171,21 +174,26 @@ async fn enter(consensus: &Consensus, options: &QuorumOptions) -> Result<(), Str
     }
 }
 
-/// Makes entries of the proposals that wait, one after another, until told to stop.
+/// Makes entries of the proposals that wait, one after another, until told to stop. What the start left to the disk is done in the first pause.
 async fn propose_all(
     consensus: Arc<Consensus>,
     mut proposals: mpsc::Receiver<Proposed>,
     mut stopped: oneshot::Receiver<()>,
 ) {
     let mut next: Option<Proposed> = None;
-    // Behind the start: the disk is touched once more.
-    let _ = consensus.keep_ballast().await;
+    let mut settling = std::pin::pin!(tokio::time::sleep(Duration::from_millis(limits::METADATA_SETTLE_MS)));
+    let mut settled = false;
     loop {
         let first = match next.take() {
             Some(first) => first,
             None => tokio::select! {
                 biased;
                 _ = &mut stopped => break,
+                () = &mut settling, if !settled => {
+                    consensus.settle().await;
+                    settled = true;
+                    continue;
+                }
                 first = proposals.recv() => match first {
                     Some(first) => first,
                     None => break,
@@ -203,8 +211,7 @@ async fn propose_all(
             commands.push(more.0);
             waiting.push(more.1);
         }
-        let full = consensus.keep_ballast().await.err();
-        if let Some(why) = full {
+        if let Some(why) = consensus.full().await {
             (commands, waiting) = refuse_all_but_relief(commands, waiting, &why);
             if commands.is_empty() {
                 continue;

@@ -1,15 +1,19 @@
 //! The raft log: a storage log of topic `__cluster_metadata`, and the vote beside it.
 //!
 //! Entries appended and not yet applied are also kept decoded, so that applying reads nothing back.
+//!
+//! **Alone**, in a quorum of one, nobody else ever saw a vote or an entry, so a start need not wait for the disk: the vote is stored at a clean
+//! stop only (after any other end the log says which term was last), and entries that answer nobody (a leader's blank one, membership, this
+//! broker's registration) are made durable together with the next, or by [`MetadataLog::settle`] soon after the start.
 
-use super::{Entry, Failure, LogId, StorageError, StorageIoError, Types, Vote, entry, machine::Snapshots};
-use crate::{Env, limits};
+use super::{Entry, Failure, LogId, Proposal, StorageError, StorageIoError, Types, Vote, entry, machine::Snapshots};
+use crate::{Env, limits, metadata::Command};
 use millstream_storage::{
     Directory, Error, Log, LogConfig, LogReader, PartitionId, TimestampType, batch, checkpoint,
     disk::{DiskFile, Open},
 };
 use openraft::{
-    AnyError, CommittedLeaderId, LogState, OptionalSend, RaftLogReader,
+    AnyError, CommittedLeaderId, EntryPayload, LogState, OptionalSend, RaftLogReader,
     storage::{LogFlushed, RaftLogStorage},
 };
 use serde::{Deserialize, Serialize};
@@ -49,6 +53,8 @@ struct Inner {
     purged: Mutex<Option<LogId>>,
     /// The newest entries, decoded: appended and not applied.
     tail: Mutex<VecDeque<Entry>>,
+    /// Whether this node is the whole quorum.
+    alone: AtomicBool,
     /// Whether the ballast file is there.
     ballast: AtomicBool,
     /// Whether the disk was full and the ballast has not come back since.
@@ -137,19 +143,14 @@ impl MetadataLog {
             vote: Mutex::new(vote),
             purged: Mutex::new(purged),
             tail: Mutex::default(),
+            alone: AtomicBool::new(false),
             ballast: AtomicBool::new(ballast),
             full: AtomicBool::new(false),
         }));
-        if vote.is_none() {
-            // The vote is durable before the first entry of its term: it can only have been lost. What the log proves stands in.
-            let last = log.last().map_err(|e| format!("the metadata log cannot be read: {e}"))?;
-            if let Some(last) = last.filter(|l| l.leader_id.term > 0) {
-                tracing::warn!(
-                    term = last.leader_id.term,
-                    "{VOTE_FILE} is missing; the vote is taken from the metadata log"
-                );
-                *locked(&log.0.vote) = Some(Vote::new(last.leader_id.term, last.leader_id.node_id));
-            }
+        // A node alone stores its vote at a clean stop only; with others, it is durable before the first entry of its term.
+        let last = log.last().map_err(|e| format!("the metadata log cannot be read: {e}"))?;
+        if let Some(last) = last.filter(|l| l.leader_id > vote.unwrap_or_default().leader_id) {
+            *locked(&log.0.vote) = Some(Vote::new(last.leader_id.term, last.leader_id.node_id));
         }
         Ok(log)
     }
@@ -279,6 +280,32 @@ impl MetadataLog {
         }
     }
 
+    /// Says that this node is the whole quorum: see the top of this file.
+    pub(super) fn set_alone(&self) {
+        self.0.alone.store(true, Ordering::Release);
+    }
+
+    /// Makes durable what a start left to be. A failure makes the log read-only.
+    pub(super) async fn settle(&self) {
+        if let Err(why) = self.flush().await {
+            self.0.failure.set(&why);
+        }
+    }
+
+    /// Stores the vote; durable when it returns. Blocks.
+    fn store_vote(&self, vote: &Vote) -> Result<(), String> {
+        let stored = StoredVote { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed };
+        let json = serde_json::to_vec(&stored).map_err(|e| e.to_string())?;
+        let directory = &self.0.directory;
+        checkpoint::write_atomic(&**directory.disk(), &directory.path().join(VOTE_FILE), &json)
+            .map_err(|e| e.to_string())
+    }
+
+    /// Whether the disk was full and the ballast is spent.
+    pub(super) fn is_full(&self) -> bool {
+        self.0.full.load(Ordering::Acquire)
+    }
+
     fn ballast_path(&self) -> PathBuf {
         self.0.directory.path().join(BALLAST_FILE)
     }
@@ -314,18 +341,33 @@ impl MetadataLog {
         }
     }
 
-    /// Closes the log cleanly. Further appends are refused.
+    /// Closes the log cleanly, and stores the vote. Further appends are refused.
     pub(super) async fn close(&self, env: &Env) {
         let Some(log) = locked(&self.0.log).take() else { return };
-        let now_ms = env.now_ms();
-        if let Err(e) = env.blocking(move || log.close(now_ms)).await {
-            tracing::warn!(error = %e, "the metadata log was not closed cleanly; it is recovered at the next start");
+        let (this, now_ms) = (self.clone(), env.now_ms());
+        let closed = env.blocking(move || {
+            log.close(now_ms).map_err(|e| e.to_string())?;
+            let vote = *locked(&this.0.vote);
+            vote.map_or(Ok(()), |vote| this.store_vote(&vote))
+        });
+        if let Err(why) = closed.await {
+            tracing::warn!(error = why, "the metadata log was not closed cleanly; it is recovered at the next start");
         }
     }
 
     fn failed(&self, make: fn(AnyError) -> StorageIoError, why: String) -> StorageError {
         self.0.failure.set(&why);
         make(AnyError::error(why)).into()
+    }
+}
+
+/// Whether nobody waits to hear that `entry` is durable.
+fn answers_nobody(entry: &Entry) -> bool {
+    match &entry.payload {
+        EntryPayload::Blank | EntryPayload::Membership(_) => true,
+        EntryPayload::Normal(Proposal(commands)) => {
+            commands.iter().all(|c| matches!(c, Command::InitCluster { .. } | Command::RegisterBroker { .. }))
+        }
     }
 }
 
@@ -376,14 +418,11 @@ impl RaftLogStorage<Types> for MetadataLog {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let stored = StoredVote { term: vote.leader_id.term, node: vote.leader_id.node_id, committed: vote.committed };
-        let directory = self.0.directory.clone();
-        let written = self.0.env.blocking(move || {
-            let json = serde_json::to_vec(&stored).map_err(|e| e.to_string())?;
-            checkpoint::write_atomic(&**directory.disk(), &directory.path().join(VOTE_FILE), &json)
-                .map_err(|e| e.to_string())
-        });
-        written.await.map_err(|why| self.failed(StorageIoError::write_vote, why))?;
+        if !self.0.alone.load(Ordering::Acquire) {
+            let (this, vote) = (self.clone(), *vote);
+            let stored = self.0.env.blocking(move || this.store_vote(&vote)).await;
+            stored.map_err(|why| self.failed(StorageIoError::write_vote, why))?;
+        }
         *locked(&self.0.vote) = Some(*vote);
         Ok(())
     }
@@ -397,9 +436,10 @@ impl RaftLogStorage<Types> for MetadataLog {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().collect();
+        let entries: Vec<Entry> = entries.into_iter().collect();
+        let answers_nobody = self.0.alone.load(Ordering::Acquire) && entries.iter().all(answers_nobody);
         self.append_all(entries).map_err(|why| self.failed(StorageIoError::write_logs, why))?;
-        let flushed = self.flush().await;
+        let flushed = if answers_nobody { Ok(()) } else { self.flush().await };
         callback.log_io_completed(flushed.map_err(|why| {
             self.0.failure.set(&why);
             io::Error::other(why)

@@ -132,20 +132,21 @@ impl Consensus {
             Some(reason) => format!("the metadata log takes no writes: {reason}"),
             None => format!("the metadata quorum does not start: {e}"),
         };
+        let members = BTreeMap::from([(node_id, BasicNode::default())]);
         if raft.is_initialized().await.map_err(|e| failed(&e))? {
-            let voters: Vec<i32> = raft
-                .with_raft_state(|s| s.membership_state.effective().voter_ids().collect())
-                .await
-                .map_err(|e| failed(&e))?;
+            let effective =
+                |s: &openraft::RaftState<i32, BasicNode, _>| s.membership_state.effective().voter_ids().collect();
+            let voters: Vec<i32> = raft.with_raft_state(effective).await.map_err(|e| failed(&e))?;
             if voters != [node_id] {
                 return Err(format!(
                     "the metadata log is of a cluster with the nodes {voters:?}; this release runs a cluster of one node, here node {node_id}"
                 ));
             }
+            self.log.set_alone();
             // Of no effect where the last stop left this node leader: its vote says so, and it leads at once.
             raft.trigger().elect().await.map_err(|e| failed(&e))?;
         } else {
-            let members = BTreeMap::from([(node_id, BasicNode::default())]);
+            self.log.set_alone();
             raft.initialize(members).await.map_err(|e| failed(&e))?;
         }
         let mut metrics = raft.metrics();
@@ -175,9 +176,16 @@ impl Consensus {
         self.failure.get()
     }
 
-    /// Keeps a little room on the disk for commands that make more: see [`MetadataLog::keep_ballast`]. `Err` says why there is none.
-    pub(super) async fn keep_ballast(&self) -> Result<(), String> {
-        self.log.keep_ballast().await
+    /// Makes durable what the start left to be, and keeps a little room on the disk for commands that make more. To be called once, soon after
+    /// the start, when it delays nobody.
+    pub(super) async fn settle(&self) {
+        self.log.settle().await;
+        let _ = self.log.keep_ballast().await;
+    }
+
+    /// Why the disk has no room for commands other than those that make some, if so.
+    pub(super) async fn full(&self) -> Option<String> {
+        if self.log.is_full() { self.log.keep_ballast().await.err() } else { None }
     }
 
     /// Stops raft and closes the log cleanly.
