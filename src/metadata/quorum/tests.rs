@@ -1,6 +1,6 @@
 use super::*;
 use crate::metadata::{ConfigResource, NewTopic, apply::tests::new_topic};
-use millstream_storage::{DirectoryOptions, Disk, OsDisk, PartitionId, sim::SimDisk};
+use millstream_storage::{DirectoryOptions, Disk, PartitionId, sim::SimDisk};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
