@@ -241,6 +241,10 @@ async fn on_a_full_disk_topics_can_still_be_deleted() {
     let disk = SimDisk::new();
     let node = Node::on(&disk).await.unwrap();
     assert_eq!(node.create(1, "a").await, done());
+    let ballast = path().join("metadata.ballast");
+    while !disk.files().contains(&ballast) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     disk.set_capacity(Some(disk.used_bytes()));
     let fill = |n: u128| NewTopic {
         configs: BTreeMap::from([("k".to_string(), "v".repeat(50_000))]),
