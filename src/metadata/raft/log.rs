@@ -249,7 +249,7 @@ impl MetadataLog {
             let header = batch::check(&bytes).map_err(|e| e.to_string())?;
             let epoch = entry::epoch(entry.log_id.leader_id.term)?;
             let mut appended = log.append_as_leader(&bytes, &header, epoch, TimestampType::CreateTime, now_ms);
-            if let (Err(Error::NoSpace { .. }), true) = (&appended, self.0.ballast.swap(false, Ordering::AcqRel)) {
+            if matches!(appended, Err(Error::NoSpace { .. })) && self.0.ballast.swap(false, Ordering::AcqRel) {
                 self.0.full.store(true, Ordering::Release);
                 let path = self.ballast_path();
                 tracing::warn!(path = %path.display(), "the disk is full: the ballast goes, only deletions and settings are taken");
