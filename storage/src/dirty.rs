@@ -111,12 +111,8 @@ impl Dirty {
             done => done.map_err(|e| self.fail("sync", dir, e)),
         };
         sync(&shared.dir)?;
-        if shared.dir_is_new.load(Ordering::Acquire) {
-            if let Some(root) = shared.dir.parent() {
-                sync(root)?;
-            }
-            shared.dir_is_new.store(false, Ordering::Release);
-        }
+        // The name of that directory itself was made durable by the round, once for all logs, before this.
+        shared.dir_is_new.store(false, Ordering::Release);
         Ok(())
     }
 

@@ -64,6 +64,7 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
 }
 
 /// An open file.
+#[allow(clippy::len_without_is_empty)] // a file is not a collection: nobody asks
 pub trait DiskFile: Send + Sync + std::fmt::Debug + 'static {
     /// Where it was opened (for messages; a rename does not change it).
     fn path(&self) -> PathBuf;

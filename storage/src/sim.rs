@@ -363,6 +363,10 @@ impl Disk for SimDisk {
         Ok(Box::new(Lock { state: Arc::downgrade(&self.state), path: path.to_path_buf() }))
     }
 
+    fn deterministic(&self) -> bool {
+        true
+    }
+
     fn space(&self, _path: &Path) -> io::Result<(u64, u64)> {
         let state = self.lock_state();
         state.alive()?;
