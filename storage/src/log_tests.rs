@@ -699,3 +699,160 @@ fn readers_see_only_whole_batches_while_the_log_grows_shrinks_and_rolls() {
     let end = log.reader().log_end();
     assert_eq!(flush(&log), end);
 }
+
+/// Power cuts over the simulated disk: what was flushed is there, whatever else the disk kept.
+#[cfg(feature = "sim")]
+mod power_cuts {
+    use super::*;
+    use crate::sim::{Rng, SimDisk};
+
+    const DIR: &str = "/data/t-0";
+
+    fn open(disk: &SimDisk, stat: Option<LogStat>, config: &LogConfig) -> Result<Log> {
+        Log::open(OpenLog {
+            disk: Arc::new(disk.clone()),
+            dir: PathBuf::from(DIR),
+            id: PartitionId { topic_id: [1; 16], partition: 0 },
+            config: config.clone(),
+            stat,
+            health: Health::new(),
+            seat: Seat::alone(),
+            now_ms: 0,
+        })
+    }
+
+    /// (base offset, payload) of every batch from `offset` on.
+    fn contents(log: &Log) -> Vec<(i64, Vec<u8>)> {
+        let mut found = Vec::new();
+        let mut offset = log.reader().log_start();
+        while offset < log.reader().log_end() {
+            let s = log.reader().read(offset, 1 << 20, i64::MAX, true).unwrap().expect("a batch");
+            s.populate().unwrap();
+            let mut at = 0;
+            while at < s.bytes.len() {
+                let b = batch::check_stored(&s.bytes[at..]).unwrap();
+                found.push((b.base_offset, s.bytes[at + HEADER_BYTES..at + b.size_bytes].to_vec()));
+                at += b.size_bytes;
+                offset = b.next_offset();
+            }
+        }
+        found
+    }
+
+    fn run(seed: u64) {
+        let mut rng = Rng::new(seed);
+        let mut disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        disk.sync_dir(Path::new("/")).unwrap();
+        let config = LogConfig {
+            segment_bytes: 2048,
+            index_interval_bytes: 100,
+            durable: rng.percent(50),
+            ..LogConfig::default()
+        };
+        let mut stat: Option<LogStat> = None;
+        // What the log held, and the part that may not get lost.
+        let mut model: Vec<(i64, Vec<u8>)> = Vec::new();
+        let mut durable = 0;
+        let mut start = 0;
+        let mut epoch = 0;
+        for _ in 0..6 {
+            let mut log = open(&disk, stat, &config).unwrap_or_else(|e| panic!("seed {seed}: {e}"));
+            let found = contents(&log);
+            let end = log.reader().log_end();
+            assert!(end >= durable, "seed {seed}: {durable} was durable, {end} is left");
+            assert!(log.reader().log_start() >= start || found.is_empty(), "seed {seed}");
+            model.retain(|m| m.0 >= log.reader().log_start() && m.0 < end);
+            assert_eq!(found, model, "seed {seed}");
+            assert_eq!(log.reader().durable_end(), end);
+            durable = end;
+            // The catalogue as of some moment; truncations lower it, as the directory does.
+            let mut catalogued = LogStat { needs_recovery: true, ..log.stat() };
+            if rng.percent(70) {
+                disk.crash_after_ops(rng.below(150));
+            }
+            for _ in 0..rng.below(120) {
+                if disk.crashed() {
+                    break;
+                }
+                match rng.below(100) {
+                    0..70 => {
+                        let mut b = BatchBuilder::new();
+                        for i in 0..1 + rng.below(3) {
+                            let value: Vec<u8> = (0..rng.below(300)).map(|_| rng.next_u64() as u8).collect();
+                            b.push(i as i64, None, Some(&value), &[]);
+                        }
+                        let bytes = b.build();
+                        let header = batch::check(&bytes).unwrap();
+                        match log.append_as_leader(&bytes, &header, epoch, TimestampType::CreateTime, 0) {
+                            Ok(a) => model.push((a.base_offset, bytes[HEADER_BYTES..].to_vec())),
+                            Err(_) => assert!(disk.crashed(), "seed {seed}"),
+                        }
+                    }
+                    70..85 => {
+                        if let Some(d) = log.reader().dirty()
+                            && let Ok(end) = d.flush()
+                        {
+                            durable = end;
+                        }
+                    }
+                    85..88 => {
+                        let _ = log.roll(0);
+                    }
+                    88..91 => epoch += 1,
+                    91..94 => {
+                        let to = log.reader().log_end() - 1 - rng.below(8) as i64;
+                        let to = to.max(log.reader().log_start());
+                        if to >= log.reader().log_end() {
+                            continue; // nothing to cut
+                        }
+                        // Nothing at or above it may be trusted from here on.
+                        let before: Vec<i64> = model.iter().map(|m| m.0).filter(|o| *o <= to).collect();
+                        let cut = before.last().copied().unwrap_or(to).min(to);
+                        durable = durable.min(cut);
+                        catalogued.recovery_point = catalogued.recovery_point.min(cut);
+                        if let Ok(end) = log.truncate_to(to) {
+                            model.retain(|m| m.0 < end);
+                            durable = end;
+                        }
+                    }
+                    94..97 => {
+                        let to = log.reader().durable_end();
+                        if to > log.reader().log_start() {
+                            catalogued.log_start = catalogued.log_start.max(to);
+                            if log.delete_records(to, to, 0).is_ok() {
+                                start = to;
+                            }
+                        }
+                    }
+                    97 => catalogued = LogStat { needs_recovery: true, ..log.stat() },
+                    98 => log.remove_deleted(i64::MAX),
+                    _ => {
+                        if let Ok(s) = log.close(0) {
+                            (durable, catalogued) = (s.log_end, s);
+                            log = match open(&disk, Some(s), &config) {
+                                Ok(log) => log,
+                                Err(_) => break,
+                            };
+                            assert_eq!(log.reader().log_end(), s.log_end, "seed {seed}");
+                            catalogued.needs_recovery = true;
+                        } else {
+                            assert!(disk.crashed(), "seed {seed}");
+                            break;
+                        }
+                    }
+                }
+            }
+            stat = Some(catalogued);
+            disk = if rng.percent(80) { disk.crash(rng.next_u64()) } else { disk.kill() };
+        }
+    }
+
+    #[test]
+    fn what_was_flushed_survives() {
+        let seeds = std::env::var("SEED").ok().and_then(|s| s.parse().ok()).map_or(0..120, |s: u64| s..s + 1);
+        for seed in seeds {
+            run(seed);
+        }
+    }
+}

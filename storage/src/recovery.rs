@@ -37,14 +37,22 @@ pub(crate) struct Recovered {
 pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
     let disk = &*o.disk;
     let stat = o.stat.unwrap_or(LogStat { needs_recovery: true, ..LogStat::default() });
-    let empty_at = |offset, has_dir| Recovered { log_start: offset, log_end: offset, has_dir, ..Recovered::default() };
+    // `has_dir` stays false: the first append makes the directory's files, and its name durable, which a crash may have prevented.
+    let empty_at = |offset| Recovered { log_start: offset, log_end: offset, ..Recovered::default() };
     if !disk.exists(&o.dir) {
-        return Ok(empty_at(stat.log_end, false));
+        return Ok(empty_at(stat.log_end));
     }
     let log_start = log_start(disk, &o.dir)?.unwrap_or(stat.log_start);
-    let bases = bases(disk, &o.dir)?;
+    let mut bases = bases(disk, &o.dir)?;
+    // What was removed before a crash may be back, in part.
+    let gone = bases.windows(2).take_while(|w| w[1] <= log_start).count();
+    for base in bases.drain(..gone) {
+        for extension in ["log", "index", "timeindex"] {
+            let _ = disk.remove_file(&segment::file_name(&o.dir, base, extension));
+        }
+    }
     if bases.is_empty() {
-        return Ok(empty_at(stat.log_end.max(log_start), true));
+        return Ok(empty_at(stat.log_end.max(log_start)));
     }
     let mut segments = Vec::with_capacity(bases.len());
     for (i, base) in bases.iter().enumerate() {
