@@ -119,7 +119,7 @@ async fn open_directory(config: &Config, env: &Env) -> Result<Directory, String>
         open_segments_max: env.open_segments_max(),
     };
     let (disk, path) = (env.disk().clone(), config.data_dir.clone());
-    env.blocking(move || Directory::open(disk, &path, options)).await.map_err(|error| format!("{error:?}"))
+    env.blocking(move || Directory::open(disk, &path, options)).await.map_err(|error| error.to_string())
 }
 
 /// Takes this node's seat in the metadata quorum.
