@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, words to stderr. Exit code 0 ok, 1 negative answer, 2 failure.
 
+mod config;
 mod log;
 mod serve;
 
@@ -20,6 +21,8 @@ struct Arguments {
 enum Command {
     /// Run a broker.
     Serve(serve::ServeArgs),
+    /// Print every setting, its value, source and meaning.
+    Config(config::ConfigArgs),
     /// Look at the files of a log.
     Log(log::LogArgs),
 }
@@ -28,6 +31,7 @@ enum Command {
 pub fn main() -> ExitCode {
     match Arguments::parse().command {
         Command::Serve(args) => serve::run(args),
+        Command::Config(args) => config::run(args),
         Command::Log(args) => log::run(args),
     }
 }

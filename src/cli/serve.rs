@@ -34,7 +34,8 @@ pub struct ServeArgs {
     log_format: String,
 }
 
-fn name_value(text: &str) -> Result<(String, String), String> {
+/// `NAME=VALUE` apart.
+pub(super) fn name_value(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("`{text}` is not NAME=VALUE"))?;
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }

@@ -388,3 +388,49 @@ static BROKER: &[Definition] = &[
     fixed(Accepted, List, "kafka.metrics.reporters", "", Any, "Older Java classes that report metrics."),
     fixed(Accepted, Int, "kafka.metrics.polling.interval.secs", "10", from(1), "How often those report."),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fmt::Write;
+
+    /// The settings as they stand in `docs/protocol.md`.
+    fn page() -> String {
+        let mut text = String::new();
+        for (title, definitions) in [("Topics", TOPIC), ("Brokers", BROKER)] {
+            let cells = "| name | default | effect | at run time | meaning |\n| --- | --- | --- | --- | --- |";
+            let _ = write!(text, "\n### {title}\n\n{cells}\n");
+            for d in definitions {
+                let default =
+                    d.default.map_or("–".to_string(), |v| if v.is_empty() { "empty".into() } else { format!("`{v}`") });
+                let effect = match d.effect {
+                    Acts => "acts",
+                    Accepted => "accepted",
+                    Later => "not yet",
+                    Removed => "removed",
+                };
+                let live = if d.dynamic { "yes" } else { "no" };
+                let synonyms = match d.synonyms {
+                    [] => String::new(),
+                    names => format!(" Broker: `{}`.", names.join("`, `")),
+                };
+                let _ = writeln!(text, "| `{}` | {default} | {effect} | {live} | {}{synonyms} |", d.name, d.doc);
+            }
+        }
+        text
+    }
+
+    /// `MILLSTREAM_TEST_WRITE_DOCS=1 cargo test -p millstream --lib settings_page` writes it anew.
+    #[test]
+    fn the_settings_page_is_the_table() {
+        const MARK: &str = "<!-- settings: made from src/config/table.rs by its test -->\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md");
+        let whole = std::fs::read_to_string(path).unwrap();
+        let (before, after) = whole.split_once(MARK).expect("the mark of the settings in docs/protocol.md");
+        if std::env::var_os("MILLSTREAM_TEST_WRITE_DOCS").is_some() {
+            std::fs::write(path, format!("{before}{MARK}{}", page())).unwrap();
+        } else {
+            assert!(after == page(), "docs/protocol.md is behind src/config/table.rs; see the comment of this test");
+        }
+    }
+}
