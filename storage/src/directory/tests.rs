@@ -411,3 +411,122 @@ fn many_logs_flush_in_one_round_with_threads() {
     assert!(logs.iter().all(|l| l.reader().dirty().is_none()));
     assert!(directory.flush(&[]).ends.is_empty());
 }
+
+#[test]
+fn a_full_disk_refuses_appends_and_nothing_else() {
+    let disk = SimDisk::new();
+    let directory = open(&disk);
+    let mut a = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+    append(&mut a).unwrap();
+    flush(&directory, &[&a]).unwrap();
+    a.close(1_000).unwrap();
+    directory.write_catalogue(1_000).unwrap(); // no `opened` file now: the next first append must make one
+    disk.set_capacity(Some(disk.used_bytes()));
+    let mut a = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+    assert!(matches!(append(&mut a), Err(Error::NoSpace { .. })));
+    assert_holds(&a, 1);
+    assert_eq!(directory.failure(), None);
+    directory.delete_partition(id(1, 0), "t", Some(&mut a)).unwrap();
+    drop(a);
+    directory.remove_deleted(1_000);
+    directory.remove_deleted(100_000);
+    // Room was made by that alone.
+    let mut b = directory.open_log(id(2, 0), "t", small(), 1_000).unwrap();
+    append(&mut b).unwrap();
+    flush(&directory, &[&b]).unwrap();
+    disk.set_capacity(None);
+    directory.write_catalogue(2_000).unwrap();
+    let directory = open(&disk.crash(3));
+    assert_eq!((directory.stat(id(1, 0)), directory.partitions()), (None, vec![id(2, 0)]));
+    assert_holds(&directory.open_log(id(2, 0), "t", small(), 1_000).unwrap(), 1);
+}
+
+#[test]
+fn a_catalogue_that_cannot_be_written_is_written_later() {
+    for nth in 1..=4 {
+        let disk = SimDisk::new();
+        let directory = open(&disk);
+        let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        append(&mut log).unwrap();
+        flush(&directory, &[&log]).unwrap();
+        let now = disk.used_bytes();
+        disk.set_capacity(Some(now + 4096 * (nth - 1)));
+        let _ = directory.write_catalogue(1_000);
+        append(&mut log).unwrap();
+        flush(&directory, &[&log]).unwrap();
+        let log2 = open(&disk.crash(nth)).open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        assert_holds(&log2, 2);
+        disk.set_capacity(None);
+        directory.write_catalogue(2_000).unwrap();
+        log.close(2_000).unwrap();
+        directory.close(2_000).unwrap();
+        let directory = open(&disk.crash(nth));
+        assert!(directory.was_clean() && directory.to_recover().is_empty(), "{nth}");
+        assert_eq!(directory.stat(id(1, 0)).unwrap().log_end, 2);
+    }
+}
+
+#[test]
+fn a_damaged_opened_file_makes_every_partition_recover() {
+    let disk = SimDisk::new();
+    let directory = open(&disk);
+    for partition in 0..2 {
+        let mut log = directory.open_log(id(1, partition), "t", small(), 1_000).unwrap();
+        append(&mut log).unwrap();
+        log.close(1_000).unwrap();
+    }
+    directory.write_catalogue(1_000).unwrap();
+    let mut logs = Vec::new();
+    for partition in 2..5 {
+        let mut log = directory.open_log(id(1, partition), "t", small(), 1_000).unwrap();
+        append(&mut log).unwrap();
+        logs.push(log);
+    }
+    let disk = disk.kill();
+    let opened = disk.files().into_iter().find(|f| f.to_string_lossy().contains("opened")).unwrap();
+    disk.flip_bit(&opened, 40, 0).unwrap(); // partition 3's name
+    let directory = open(&disk);
+    assert!(directory.damage().unwrap().contains("opened"));
+    assert_eq!(directory.to_recover().len(), 5);
+    for partition in 0..5 {
+        assert_holds(&directory.open_log(id(1, partition), "t", small(), 1_000).unwrap(), 1);
+    }
+    assert!(open(&disk.kill()).damage().is_none());
+}
+
+#[test]
+fn names_entered_while_catalogues_are_written_are_not_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::open(Arc::new(OsDisk), dir.path(), options()).unwrap();
+    std::thread::scope(|scope| {
+        for topic in 0..3u8 {
+            let directory = &directory;
+            scope.spawn(move || {
+                for partition in 0..30 {
+                    let mut log =
+                        directory.open_log(id(topic, partition), &format!("t{topic}"), small(), 1_000).unwrap();
+                    append(&mut log).unwrap();
+                    if partition % 3 > 0 {
+                        flush(directory, &[&log]).unwrap();
+                    }
+                    match partition % 2 {
+                        0 => drop(log.close(1_000).unwrap()),
+                        _ => drop(log), // given up: as in a crash
+                    }
+                }
+            });
+        }
+        scope.spawn(|| (0..30).for_each(|_| directory.write_catalogue(2_000).unwrap()));
+    });
+    drop(directory); // no close
+    let directory = Directory::open(Arc::new(OsDisk), dir.path(), options()).unwrap();
+    for topic in 0..3u8 {
+        for partition in 0..30 {
+            let stat = directory.stat(id(topic, partition)).unwrap();
+            assert!(partition % 2 == 1 || stat.log_end == 1 || stat.needs_recovery, "{partition}: {stat:?}");
+            assert!(partition % 2 == 0 || stat.needs_recovery, "{partition}: {stat:?}");
+            let log = directory.open_log(id(topic, partition), &format!("t{topic}"), small(), 1_000).unwrap();
+            assert_holds(&log, 1);
+        }
+    }
+}
