@@ -384,6 +384,13 @@ async fn measure() {
         quorum.propose(Command::CreateTopics { topics }).await.unwrap();
     }
     eprintln!("10,000 partitions: {:?}, {:?}", at.elapsed(), rss());
+    let at = Instant::now();
+    for n in 0..10u128 {
+        let topics =
+            (0..1000u128).map(|m| new_topic(200_000 + n * 1000 + m, &format!("single.{n}.{m}"), &[&[1]])).collect();
+        quorum.propose(Command::CreateTopics { topics }).await.unwrap();
+    }
+    eprintln!("10,000 topics: {:?}, {:?}", at.elapsed(), rss());
     quorum.stop().await;
     directory.close(env.now_ms()).unwrap();
     drop((quorum, directory));

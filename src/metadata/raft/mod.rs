@@ -20,7 +20,7 @@ use crate::{Env, limits};
 use millstream_storage::Directory;
 use openraft::{
     BasicNode, Config, Raft, ServerState, SnapshotPolicy,
-    error::{ClientWriteError, RaftError},
+    error::{ClientWriteError, Fatal, RaftError},
 };
 use serde::{Deserialize, Serialize};
 use std::{
@@ -167,7 +167,12 @@ impl Consensus {
         match self.raft.client_write(Proposal(commands)).await {
             Ok(response) => Ok(response.data.0),
             Err(RaftError::APIError(ClientWriteError::ForwardToLeader(_))) => Err(WriteError::NotLeader),
-            Err(e) => Err(WriteError::Stopped(self.failure.get().unwrap_or_else(|| e.to_string()))),
+            Err(e) => {
+                if !matches!(e, RaftError::Fatal(Fatal::Stopped)) {
+                    self.failure.set(&e.to_string());
+                }
+                Err(WriteError::Stopped(self.failure.get().unwrap_or_else(|| e.to_string())))
+            }
         }
     }
 
