@@ -62,7 +62,7 @@ impl Dirty {
     pub(crate) fn flush(&self) -> Result<i64> {
         let shared = &*self.shared;
         shared.health.check()?;
-        let mut new_names = shared.dir_is_new.load(Ordering::Acquire);
+        let mut new_names = false;
         for (segment, to) in &self.segments {
             let from = segment.durable_position();
             if from < *to {
@@ -110,10 +110,8 @@ impl Dirty {
             Err(e) if e.kind() == io::ErrorKind::NotFound && shared.closed.load(Ordering::Acquire) => Ok(()),
             done => done.map_err(|e| self.fail("sync", dir, e)),
         };
-        sync(&shared.dir)?;
-        // The name of that directory itself was made durable by the round, once for all logs, before this.
-        shared.dir_is_new.store(false, Ordering::Release);
-        Ok(())
+        // The name of that directory itself was made durable before this, by the round or `Seat::before_flush`.
+        sync(&shared.dir)
     }
 
     fn fail(&self, op: &'static str, path: &Path, e: io::Error) -> Error {

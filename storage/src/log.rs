@@ -178,7 +178,6 @@ impl Log {
             epochs: ArcSwap::from_pointee(found.epochs),
             epochs_changed: AtomicBool::new(found.epochs_changed),
             generation: Mutex::new(0),
-            dir_is_new: AtomicBool::new(false),
             closed: AtomicBool::new(false),
             durable: AtomicBool::new(o.config.durable),
             retention_ms: AtomicI64::new(o.config.retention_ms),
@@ -555,7 +554,6 @@ impl Log {
         }
         let shared = self.shared().clone();
         shared.disk.create_dir_all(&shared.dir).map_err(|e| Error::io("create", &shared.dir, e))?;
-        shared.dir_is_new.store(true, Ordering::Release);
         let path = shared.dir.join("partition.metadata");
         let text = format!("version: 0\ntopic_id: {}\n", base64url(&shared.id.topic_id));
         let write = || {
@@ -625,39 +623,60 @@ impl Log {
 
     /// The log ends at offset `end`; segment `keep` is the last one that stays, up to `position`.
     fn cut_at(&mut self, list: &SegmentList, keep: usize, position: u64, end: i64) -> Result<()> {
-        let shared = self.shared().clone();
-        let disk = &*shared.disk;
-        self.seat.note()?;
-        self.seat.truncating(end)?;
+        let disk = self.shared().disk.clone();
         // What stays is durable first: the end that is reported afterwards is a durable one.
-        if let Some(dirty) = self.reader.dirty() {
-            dirty.flush()?;
-        }
+        self.flush()?;
         self.active = None; // nothing is appended to the old files any more
         for s in list[keep..].iter() {
             s.tail().sealed = true;
         }
         let sealed = Arc::new(list[keep].sealed_at(position, end));
-        sealed.write_index(disk, true);
+        sealed.write_index(&*disk, true);
         let mut kept: SegmentList = list[..keep].to_vec();
         kept.push(sealed);
-        self.publish_cut(kept, end);
-        self.finish_cut(&list[keep + 1..], end)
+        self.cut(kept, &list[keep + 1..], end, |log| log.seat.truncating(end))
     }
 
-    /// Readers see the log end at `end` from here on. The files follow: a reader that still has the old list finds them gone, looks
-    /// again, and finds this.
-    fn publish_cut(&mut self, kept: SegmentList, end: i64) {
-        let shared = self.shared();
-        let size = kept.iter().map(|s| s.end_position()).sum();
-        let mut generation = shared.generation();
-        *generation += 1;
-        shared.log_end.store(end, Ordering::Release);
-        shared.durable_end.store(end, Ordering::Release);
-        shared.segments.store(Arc::new(kept));
-        shared.log_start.fetch_min(end, Ordering::AcqRel);
-        shared.high_watermark.fetch_min(end, Ordering::AcqRel);
-        shared.size.store(size, Ordering::Relaxed);
+    /// All appended so far, outside a round. Blocks.
+    fn flush(&self) -> Result<()> {
+        if let Some(dirty) = self.reader.dirty() {
+            self.seat.note()?;
+            self.seat.before_flush()?;
+            dirty.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Puts `kept` in the place of the segment list, with `end` for its end. Readers see it at once, `tell` writes down that it happens,
+    /// then the files follow: a reader that still has the old list finds them gone, looks again, and finds the new one. When it cannot
+    /// be written down, the log is as before.
+    fn cut(
+        &mut self,
+        kept: SegmentList,
+        gone: &[Arc<Segment>],
+        end: i64,
+        tell: impl FnOnce(&mut Log) -> Result<()>,
+    ) -> Result<()> {
+        let shared = self.shared().clone();
+        let before = (shared.segments.load_full(), shared.stat());
+        let publish = |list: Arc<SegmentList>, start, end, durable, watermark| {
+            let size = list.iter().map(|s| s.end_position()).sum();
+            let mut generation = shared.generation();
+            *generation += 1;
+            shared.log_end.store(end, Ordering::Release);
+            shared.durable_end.store(durable, Ordering::Release);
+            shared.segments.store(list);
+            shared.log_start.store(start, Ordering::Release);
+            shared.high_watermark.store(watermark, Ordering::Release);
+            shared.size.store(size, Ordering::Relaxed);
+        };
+        let (list, stat) = before;
+        publish(Arc::new(kept), stat.log_start.min(end), end, end, stat.high_watermark.min(end));
+        if let Err(e) = tell(self) {
+            publish(list, stat.log_start, stat.log_end, stat.recovery_point, stat.high_watermark);
+            return Err(e);
+        }
+        self.finish_cut(gone, end)
     }
 
     /// The files of a truncation: `gone` are renamed, newest first, and an empty segment at `end` is made, durably. A failure leaves half
@@ -689,6 +708,7 @@ impl Log {
             self.remove_files(s, i64::MIN)?;
         }
         self.make_dir()?;
+        self.seat.before_flush()?;
         let path = segment::file_name(&shared.dir, end, "log");
         let make = || {
             let file = shared.disk.open(&path, Open::Create)?;
@@ -697,12 +717,6 @@ impl Log {
             shared.disk.sync_dir(&shared.dir)
         };
         make().map_err(|e| Error::io("create", &path, e))?;
-        if shared.dir_is_new.load(Ordering::Acquire)
-            && let Some(root) = shared.dir.parent()
-        {
-            shared.disk.sync_dir(root).map_err(|e| Error::io("sync", root, e))?;
-            shared.dir_is_new.store(false, Ordering::Release);
-        }
         Ok(())
     }
 
@@ -716,26 +730,26 @@ impl Log {
     fn restart_at(&mut self, offset: i64, moves_start: bool) -> Result<()> {
         let shared = self.shared().clone();
         let list = shared.segments.load_full();
-        self.seat.note()?;
-        self.seat.truncating(offset.min(self.log_end()))?;
-        if moves_start || offset < shared.log_start.load(Ordering::Acquire) {
-            self.seat.log_start(offset)?;
-            self.make_dir()?;
-            self.write_log_start(offset)?;
-        }
+        let (old_start, old_end) = (shared.log_start.load(Ordering::Acquire), self.log_end());
         self.active = None;
         for s in list.iter() {
             s.tail().sealed = true;
         }
+        self.cut(SegmentList::new(), &list, offset, |log| {
+            log.seat.truncating(offset.min(old_end))?;
+            if moves_start || offset < old_start {
+                log.seat.log_start(offset)?;
+                log.make_dir()?;
+                log.write_log_start(offset)?;
+            }
+            Ok(())
+        })?;
         if moves_start {
             shared.epochs.store(Arc::default());
             shared.epochs_changed.store(true, Ordering::Release);
-        }
-        self.publish_cut(SegmentList::new(), offset);
-        if moves_start {
+            write_epochs(&shared);
             shared.log_start.store(offset, Ordering::Release);
         }
-        self.finish_cut(&list, offset)?;
         shared.catalogued_expires_ms.store(i64::MIN, Ordering::Relaxed);
         Ok(())
     }
@@ -949,9 +963,7 @@ impl Log {
             active.cut_tail();
             active.index.push_time(active.max.0, active.max.1);
         }
-        if let Some(dirty) = self.reader.dirty() {
-            dirty.flush()?;
-        }
+        self.flush()?;
         let shared = self.shared();
         write_epochs(shared);
         for s in shared.segments.load().iter() {

@@ -775,6 +775,7 @@ mod power_cuts {
                 if disk.crashed() {
                     break;
                 }
+                let _ = disk.sync_dir(Path::new("/data")); // the directory's part of a round
                 match rng.below(100) {
                     0..70 => {
                         let mut b = BatchBuilder::new();

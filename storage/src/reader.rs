@@ -55,8 +55,6 @@ pub(crate) struct Shared {
     pub epochs_changed: AtomicBool,
     /// Counts truncations; held while the durable end is stored, so that a flush that began before a truncation moves nothing.
     pub generation: Mutex<u64>,
-    /// The partition's own directory was made and its name is not durable yet.
-    pub dir_is_new: AtomicBool,
     pub closed: AtomicBool,
     pub durable: AtomicBool,
     pub retention_ms: AtomicI64,

@@ -107,6 +107,13 @@ impl Seat {
         register.sync_opened()
     }
 
+    /// Before a flush that is not part of a round (close, truncation): makes durable that `opened` names the log, and the name of
+    /// its directory. Blocks.
+    pub(crate) fn before_flush(&self) -> Result<()> {
+        let Some(register) = &self.register else { return Ok(()) };
+        register.before_flush(&mut [self.id].into_iter())
+    }
+
     /// The log was closed cleanly with these figures: it goes cold.
     pub(crate) fn closed(&self, stat: LogStat) {
         let Some(register) = &self.register else { return };
