@@ -38,6 +38,8 @@ pub const HOUSEKEEPING_MS: u64 = 5_000;
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 /// Batches of one idempotent producer remembered per partition (Kafka: five in flight).
 pub const PRODUCER_BATCHES: usize = 5;
+/// What one compressed batch may unpack to where the broker looks inside, bytes.
+pub const UNPACKED_BATCH_BYTES_MAX: usize = 128 << 20;
 /// Producer ids handed to a broker at once (Kafka: blocks of 1,000).
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// Partitions of one topic, and of one creation request.

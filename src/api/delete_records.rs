@@ -1,4 +1,4 @@
-//! DeleteRecords (key 21): moves the log start, -1 = to the high watermark.
+//! DeleteRecords (key 21): moves the log start, -1 = to the high watermark. An offset that is appended but not yet settled is waited for.
 //!
 //! Served: v0–2. v2+ have tagged fields.
 
@@ -9,23 +9,28 @@ use super::{
 };
 use crate::{
     broker::Broker,
-    partition::{Partition, PartitionError},
+    partition::{
+        Partition, PartitionError,
+        waiters::{Acks, Goal},
+    },
 };
 use kafka_protocol::messages::{
     DeleteRecordsRequest, DeleteRecordsResponse,
     delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 
 pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) -> Outcome {
     let (broker, header) = (request.broker.clone(), request.header);
+    let deadline = Instant::now() + Duration::from_millis(message.timeout_ms.max(0) as u64);
     Outcome::Later(Box::pin(async move {
         let mut topics = Vec::with_capacity(message.topics.len());
         for topic in message.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in topic.partitions {
                 let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
-                    Some(p) => delete(&broker, p, wanted.offset).await.map_err(|e| errors::partition(&e)),
+                    Some(p) => delete(&broker, p, wanted.offset, deadline).await.map_err(|e| errors::partition(&e)),
                     None => Err(ResponseError::UnknownTopicOrPartition),
                 };
                 let error_code = found.as_ref().err().map_or(0, ResponseError::code);
@@ -41,10 +46,21 @@ pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) 
     }))
 }
 
-async fn delete(broker: &Broker, partition: Arc<Partition>, offset: i64) -> Result<i64, PartitionError> {
+async fn delete(
+    broker: &Broker,
+    partition: Arc<Partition>,
+    offset: i64,
+    deadline: Instant,
+) -> Result<i64, PartitionError> {
     loop {
         partition.check_leader(-1)?;
-        partition.open().await?;
+        let reader = partition.opened_reader().await?;
+        if offset > partition.offsets()?.high_watermark && offset <= reader.log_end() {
+            // Appended, and settled in a moment.
+            let acks = Acks::new();
+            partition.park(Goal::Watermark, offset, 0, &acks)?;
+            let _ = tokio::time::timeout_at(deadline, acks.done()).await;
+        }
         let deleting = partition.clone();
         match broker.env.blocking(move || deleting.delete_records(offset)).await {
             Err(PartitionError::NotOpen) => {}

@@ -24,7 +24,7 @@ use crate::{
     },
 };
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchPartition};
-use millstream_storage::Slice;
+use millstream_storage::{self as storage, Slice};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -305,7 +305,8 @@ impl Fetch {
             }
             cold = self.look();
         }
-        if self.has_cold_slices() {
+        // Ends: each turn makes slices warm or has one more batch quarantined.
+        while self.has_cold_slices() {
             self.populate().await;
         }
         self.reply()
@@ -342,15 +343,33 @@ impl Fetch {
     async fn populate(&mut self) {
         let slices = self.found.iter().filter_map(|(slot, f)| Some((*slot, f.slice.clone()?)));
         let slices: Vec<_> = slices.filter(|(_, s)| s.cold).collect();
-        let failed = self.broker.env.blocking(move || {
-            slices.iter().filter_map(|(slot, s)| Some((*slot, s.populate().err()?))).collect::<Vec<_>>()
-        });
-        for (slot, error) in failed.await {
-            if let Some(found) = self.found.get_mut(&slot) {
-                tracing::error!(topic = ?found.name, partition = found.partition.partition_index, %error, "read failed");
-                found.partition =
-                    FetchedPartition::error(found.partition.partition_index, errors::storage(&error).code());
+        let populated = self
+            .broker
+            .env
+            .blocking(move || slices.into_iter().map(|(slot, s)| (slot, s.populate())).collect::<Vec<_>>());
+        let mut again = false;
+        for (slot, populated) in populated.await {
+            let Some(found) = self.found.get_mut(&slot) else { continue };
+            let error = match populated {
+                Ok(()) => {
+                    found.slice = None;
+                    continue;
+                }
+                Err(error) => error,
+            };
+            let index = found.partition.partition_index;
+            tracing::error!(topic = ?found.name, partition = index, %error, "read failed");
+            self.bytes -= found.partition.records_bytes();
+            found.slice = None;
+            found.partition = FetchedPartition::error(index, errors::storage(&error).code());
+            if matches!(error, storage::Error::Corrupt { .. }) {
+                // Known as damaged from now on: the same read gives what lies before it, or says so.
+                self.who.with_mut(|set| set.entry(slot).inspect(|entry| entry.make_ready()).is_some());
+                again = true;
             }
+        }
+        if again {
+            self.look();
         }
     }
 

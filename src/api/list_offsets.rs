@@ -10,7 +10,9 @@ use super::{
 };
 use crate::{
     broker::Broker,
+    limits::UNPACKED_BATCH_BYTES_MAX,
     partition::{Partition, PartitionError},
+    wire::codec,
 };
 use kafka_protocol::messages::{
     ListOffsetsRequest, ListOffsetsResponse,
@@ -84,9 +86,12 @@ async fn find(
             }
             let reader = partition.opened_reader().await.map_err(|e| errors::partition(&e))?;
             // Walks an index and a batch, which may be off memory.
-            let found = broker.env.blocking(move || match timestamp {
-                MAX_TIMESTAMP => reader.max_timestamp(end, None),
-                timestamp => reader.offset_for_timestamp(timestamp, end, None),
+            let found = broker.env.blocking(move || {
+                let unpack = |codec, bytes: &[u8]| codec::unpack(codec, bytes, UNPACKED_BATCH_BYTES_MAX);
+                match timestamp {
+                    MAX_TIMESTAMP => reader.max_timestamp(end, Some(&unpack)),
+                    timestamp => reader.offset_for_timestamp(timestamp, end, Some(&unpack)),
+                }
             });
             Ok(found.await.map_err(|e| errors::storage(&e))?.unwrap_or(NONE))
         }

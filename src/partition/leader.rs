@@ -109,7 +109,8 @@ impl Partition {
         open.bytes_since_snapshot += bytes.len() as u64;
         let snapshot = appended.rolled || open.bytes_since_snapshot >= SNAPSHOT_BYTES;
         let reader = open.log.reader();
-        let (log_start, dirty_bytes) = (reader.log_start(), reader.dirty_bytes());
+        let log_start = reader.log_start();
+        let dirty_bytes = if settings.durable { 0 } else { reader.dirty_bytes() };
         let unflushed = appended.last_offset + 1 - reader.durable_end();
         drop(phase);
 

@@ -1,5 +1,6 @@
 //! Kafka's wire format: frames, headers, the bounds check before decoding, gathered replies. Knows no brokers, partitions or groups.
 
+pub mod codec;
 pub mod fetch_response;
 pub mod frame;
 pub mod header;
