@@ -192,7 +192,7 @@ impl Directory {
     /// What the catalogue and `opened` know of a partition, or its log while it is open, without I/O; `None` when it never had
     /// an append.
     pub fn stat(&self, id: PartitionId) -> Option<LogStat> {
-        self.inner.register.stat(id)
+        self.inner.register.stat(id).map(|s| LogStat { log_start: s.log_start.max(0), ..s })
     }
 
     /// All partitions that have files, by id.
@@ -373,7 +373,9 @@ impl Directory {
                 let gone = io::Error::new(io::ErrorKind::NotFound, "the partition's directory is missing");
                 Err(Error::Io { op: "open", path: dir.to_path_buf(), source: gone })
             }
-            (None, true) if self.owner(dir) == Some(id) => Ok((Some(from_the_beginning()), false)),
+            (None, true) if self.owner(dir) == Some(id) => {
+                Ok((Some(LogStat { log_start: START_UNKNOWN, ..from_the_beginning() }), false))
+            }
             // An earlier topic of that name, or bytes nobody vouches for: out of the way, not removed.
             (None, true) => {
                 let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -417,6 +419,9 @@ impl Directory {
 }
 
 /// Figures of a partition of which nothing is known but that it has files.
+/// The log start of a partition that no catalogue tells of: where its first segment begins.
+pub(crate) const START_UNKNOWN: i64 = -1;
+
 fn from_the_beginning() -> LogStat {
     LogStat { expires_ms: i64::MAX, latest_epoch: -1, needs_recovery: true, ..LogStat::default() }
 }
@@ -527,7 +532,12 @@ impl Start {
                 known.entry(id).or_insert_with(from_the_beginning);
             }
         }
-        known.values_mut().for_each(|stat| stat.needs_recovery = true);
+        for stat in known.values_mut() {
+            stat.needs_recovery = true;
+            if stat.log_start == 0 {
+                stat.log_start = START_UNKNOWN;
+            }
+        }
         if matches!(Catalogue::load(disk, root), Err(LoadError::Damaged(_))) {
             let (from, to) = (Catalogue::path(root), root.join("catalogue.damaged"));
             disk.rename(&from, &to).or_else(ignore_missing).map_err(|e| Error::io("rename", &from, e))?;

@@ -826,6 +826,7 @@ impl Log {
         Ok(())
     }
 
+    /// Durable before a segment goes: recovery must tell one that was removed from one that was lost.
     fn write_log_start(&self, offset: i64) -> Result<()> {
         let path = self.shared().dir.join(recovery::LOG_START_FILE);
         checkpoint::write_atomic(&*self.shared().disk, &path, &offset.to_be_bytes())
@@ -875,6 +876,7 @@ impl Log {
         let start = list[count - 1].end_offset().min(end);
         self.seat.note()?;
         self.seat.log_start(start)?;
+        self.write_log_start(start)?;
         shared.log_start.fetch_max(start, Ordering::AcqRel);
         self.remove_oldest(count, now_ms)?;
         Ok(count)

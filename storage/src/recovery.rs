@@ -7,6 +7,7 @@
 
 use crate::{
     Batch, Disk, Error, LogStat, Result, batch, checkpoint,
+    directory::START_UNKNOWN,
     disk::Open,
     epochs::Epochs,
     log::OpenLog,
@@ -14,7 +15,7 @@ use crate::{
 };
 use std::{io, path::Path, sync::Arc};
 
-/// Log start as of the last delete-records (checkpoint of 8 bytes, big endian).
+/// Log start as of the last time it moved (checkpoint of 8 bytes, big endian).
 pub(crate) const LOG_START_FILE: &str = "log-start";
 
 /// Copies of what is cut go in steps of this.
@@ -39,10 +40,13 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
     let stat = o.stat.unwrap_or(LogStat { needs_recovery: true, ..LogStat::default() });
     // `has_dir` stays false: the first append makes the directory's files, and its name durable, which a crash may have prevented.
     let empty_at = |offset| Recovered { log_start: offset, log_end: offset, ..Recovered::default() };
+    // Appends that were never durable may all be gone: then the log ends where they began.
+    let end = if stat.needs_recovery { stat.recovery_point.max(stat.log_start) } else { stat.log_end };
     if !disk.exists(&o.dir) {
-        return Ok(empty_at(stat.log_end));
+        return Ok(empty_at(end.max(0)));
     }
-    let log_start = log_start(disk, &o.dir)?.unwrap_or(stat.log_start);
+    let known_start = log_start(disk, &o.dir)?.or((stat.log_start != START_UNKNOWN).then_some(stat.log_start));
+    let log_start = known_start.unwrap_or(0);
     let mut bases = bases(disk, &o.dir)?;
     // What was removed before a crash may be back, in part.
     let gone = bases.windows(2).take_while(|w| w[1] <= log_start).count();
@@ -52,7 +56,7 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
         }
     }
     if bases.is_empty() {
-        return Ok(empty_at(stat.log_end.max(log_start)));
+        return Ok(empty_at(end.max(log_start)));
     }
     let mut segments = Vec::with_capacity(bases.len());
     for (i, base) in bases.iter().enumerate() {
@@ -65,7 +69,7 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
     let (epochs, read) = read_epochs(disk, &o.dir);
     let mut r = Recovery { o, segments, epochs, epochs_changed: !read, must_roll: false, log_end: 0 };
     if stat.needs_recovery || !r.as_catalogued(stat.log_end)? {
-        r.recover(stat.recovery_point)?;
+        r.recover(stat.recovery_point, known_start)?;
     }
     // A map made on the way covers the file as it was then.
     for s in &r.segments {
@@ -183,8 +187,19 @@ impl Recovery<'_> {
     }
 
     /// Checks everything from `recovery_point` on, cuts behind it, and makes the rest durable.
-    fn recover(&mut self, recovery_point: i64) -> Result<()> {
-        // Retention may have removed what the catalogue knew.
+    fn recover(&mut self, recovery_point: i64, known_start: Option<i64>) -> Result<()> {
+        // Old segments are removed only after `log-start` says so: a first segment beyond it means that those before were never
+        // durable, so that what is left does not follow.
+        let known = known_start.map_or(i64::MAX, |start| recovery_point.max(start));
+        if self.segments[0].base > known {
+            for s in std::mem::take(&mut self.segments) {
+                self.set_aside(&s)?;
+            }
+            self.create_last(known)?;
+            self.epochs_changed |= self.epochs.cut_from(known);
+            self.log_end = known;
+            return self.sync_from(0);
+        }
         let point = recovery_point.max(self.segments[0].base);
         let first = self.segments.partition_point(|s| s.base <= point).saturating_sub(1);
         let from = match self.locate(first, point)? {
