@@ -299,7 +299,13 @@ impl Fetch {
             } else {
                 // Registers first and looks after, so that nothing that moves in between is missed.
                 self.who.with_mut(FetchSet::watch);
-                if tokio::time::timeout_at(self.deadline, self.ready.ready()).await.is_err() {
+                let moved = tokio::select! {
+                    biased;
+                    () = self.ready.ready() => true,
+                    () = tokio::time::sleep_until(self.deadline) => false,
+                    () = self.broker.draining() => false,
+                };
+                if !moved {
                     break;
                 }
             }

@@ -26,7 +26,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::task::JoinHandle;
+use tokio::{sync::watch, task::JoinHandle};
 use uuid::Uuid;
 
 /// How often the catalogue is written while anything changes, ms.
@@ -49,6 +49,8 @@ pub struct Broker {
     settings: ArcSwap<BrokerSettings>,
     /// Settings of a topic without overrides.
     topic_defaults: ArcSwap<TopicSettings>,
+    /// Set when the node begins to stop: long polls answer at once.
+    draining: watch::Sender<bool>,
     stopping: AtomicBool,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -80,6 +82,7 @@ impl Broker {
             producer_ids: producer_ids::ProducerIds::default(),
             topic_defaults: ArcSwap::from_pointee(config.topic(&BTreeMap::new(), &dynamic)),
             settings: ArcSwap::from_pointee(settings),
+            draining: watch::Sender::new(false),
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),
             env,
@@ -191,6 +194,16 @@ impl Broker {
                 tracing::error!(error = %e, "the catalogue was not written");
             }
         }
+    }
+
+    /// Tells long polls to answer with what they have: the node is about to stop.
+    pub fn begin_stop(&self) {
+        self.draining.send_replace(true);
+    }
+
+    /// Returns once the node begins to stop.
+    pub async fn draining(&self) {
+        let _ = self.draining.subscribe().wait_for(|draining| *draining).await;
     }
 
     /// Stops: no more appends, everything flushed, logs and directory closed cleanly. The metadata log is closed too.

@@ -95,6 +95,7 @@ impl Node {
         let Node { broker, admin, phase, open, tasks, .. } = self;
         admin.stopping();
         let _ = phase.send(Phase::Draining);
+        broker.begin_stop();
         let timeout = Duration::from_millis(broker.config.stop_timeout_ms);
         if tokio::time::timeout(timeout, open.none()).await.is_err() {
             tracing::warn!(timeout_ms = broker.config.stop_timeout_ms, "requests in flight were given up");

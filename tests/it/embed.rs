@@ -40,3 +40,24 @@ fn two_nodes_live_in_one_process() {
         runtime.block_on(node.stop());
     }
 }
+
+#[test]
+fn a_stop_answers_long_polls_that_have_minutes_to_go() {
+    let dir = temp();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let node = runtime.block_on(Node::start(Config::local(dir.path()), Env::real())).unwrap();
+    let mut c = Client::connect(&node.kafka().to_string());
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    let requests = || {
+        let page = node.broker().metrics.render();
+        let line = page.lines().find(|line| line.starts_with("millstream_requests_total ")).unwrap().to_string();
+        line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()
+    };
+    let before = requests();
+    let poll = std::thread::spawn(move || c.fetch("a", 0, 0, 600_000));
+    while requests() == before {
+        std::thread::yield_now();
+    }
+    runtime.block_on(node.stop());
+    assert_eq!(poll.join().expect("an answer, not a closed connection").error_code, 0);
+}
