@@ -290,8 +290,8 @@ impl Log {
         while next < batches.len() {
             rolled |= self.make_room(batches[next].size_bytes, batches[next].last_offset(), now_ms)?;
             // As many as fit are one write.
-            let limit = u64::from(self.config.segment_bytes);
             let active = self.active.as_ref().expect("make_room gives an active segment");
+            let limit = active.bytes_max(&self.config);
             let (base, mut to, from) = (active.segment.base, at, next);
             while let Some(b) = batches.get(next) {
                 let end = active.position + (to - at + b.size_bytes) as u64;
@@ -634,7 +634,11 @@ impl Log {
         sealed.write_index(&*disk, true);
         let mut kept: SegmentList = list[..keep].to_vec();
         kept.push(sealed);
-        self.cut(kept, &list[keep + 1..], end, |log| log.seat.truncating(end))
+        let old_start = self.shared().log_start.load(Ordering::Acquire);
+        self.cut(kept, &list[keep + 1..], end, |log| {
+            log.seat.truncating(end)?;
+            if end < old_start { log.tell_log_start(end) } else { Ok(()) }
+        })
     }
 
     /// All appended so far, outside a round. Blocks.
@@ -737,12 +741,7 @@ impl Log {
         }
         self.cut(SegmentList::new(), &list, offset, |log| {
             log.seat.truncating(offset.min(old_end))?;
-            if moves_start || offset < old_start {
-                log.seat.log_start(offset)?;
-                log.make_dir()?;
-                log.write_log_start(offset)?;
-            }
-            Ok(())
+            if moves_start || offset < old_start { log.tell_log_start(offset) } else { Ok(()) }
         })?;
         if moves_start {
             shared.epochs.store(Arc::default());
@@ -783,10 +782,7 @@ impl Log {
         if offset <= start {
             return Ok(start);
         }
-        self.seat.note()?;
-        self.seat.log_start(offset)?;
-        self.make_dir()?;
-        self.write_log_start(offset)?;
+        self.tell_log_start(offset)?;
         shared.log_start.fetch_max(offset, Ordering::AcqRel);
         if offset == self.log_end() {
             let _ = self.roll(now_ms); // so that the last segment's bytes go too; a disk too full for it keeps them
@@ -826,8 +822,12 @@ impl Log {
         Ok(())
     }
 
-    /// Durable before a segment goes: recovery must tell one that was removed from one that was lost.
-    fn write_log_start(&self, offset: i64) -> Result<()> {
+    /// Makes a log start durable before it is in force, and before a segment goes: recovery must tell one that was removed from one that
+    /// was lost.
+    fn tell_log_start(&mut self, offset: i64) -> Result<()> {
+        self.seat.note()?;
+        self.seat.log_start(offset)?;
+        self.make_dir()?;
         let path = self.shared().dir.join(recovery::LOG_START_FILE);
         checkpoint::write_atomic(&*self.shared().disk, &path, &offset.to_be_bytes())
     }
@@ -874,9 +874,7 @@ impl Log {
             return Ok(0);
         }
         let start = list[count - 1].end_offset().min(end);
-        self.seat.note()?;
-        self.seat.log_start(start)?;
-        self.write_log_start(start)?;
+        self.tell_log_start(start)?;
         shared.log_start.fetch_max(start, Ordering::AcqRel);
         self.remove_oldest(count, now_ms)?;
         Ok(count)
@@ -998,10 +996,15 @@ impl Log {
 }
 
 impl Active {
+    /// Where the segment ends: `segment.bytes`, or its map, made when that setting was smaller.
+    fn bytes_max(&self, config: &LogConfig) -> u64 {
+        u64::from(config.segment_bytes).min(self.writer.map_len() as u64)
+    }
+
     /// Whether a batch must go to a new segment.
     fn is_full(&self, config: &LogConfig, size: usize, last_offset: i64, now_ms: i64) -> bool {
         self.position > 0
-            && (self.position + size as u64 > u64::from(config.segment_bytes)
+            && (self.position + size as u64 > self.bytes_max(config)
                 || now_ms.saturating_sub(self.first_ms) > config.segment_ms
                 || last_offset - self.segment.base > i64::from(i32::MAX)
                 || self.index.is_full(config.segment_index_bytes))
