@@ -7,6 +7,21 @@ use super::{
 use millstream_storage::LogConfig;
 use std::{collections::BTreeMap, str::FromStr};
 
+impl TopicSettings {
+    /// What the log of one partition is opened with: `segment.ms` less a share of the jitter that is the partition's own and always the same.
+    pub fn log_of(&self, topic_id: [u8; 16], partition: i32) -> LogConfig {
+        let mut log = self.log.clone();
+        if self.segment_jitter_ms > 0 {
+            // FNV-1a over id and index.
+            let bytes = topic_id.into_iter().chain(partition.to_be_bytes());
+            let hash = bytes.fold(0xcbf2_9ce4_8422_2325u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+            let jitter = (hash % self.segment_jitter_ms as u64) as i64;
+            log.segment_ms = log.segment_ms.saturating_sub(jitter).max(1);
+        }
+        log
+    }
+}
+
 impl Config {
     /// Typed broker settings under `dynamic`.
     pub fn broker(&self, dynamic: &Dynamic) -> BrokerSettings {
@@ -293,6 +308,19 @@ mod tests {
             plain().topic(&map(&[("cleanup.policy", "compact, delete"), ("retention.ms", "1")]), &Dynamic::default());
         assert!(t.cleanup_compact && t.cleanup_delete);
         assert_eq!(t.log.retention_ms, 1);
+    }
+
+    #[test]
+    fn partitions_roll_apart_by_at_most_the_jitter() {
+        let t = plain().set("log.roll.jitter.hours", "1").topic(&map(&[]), &Dynamic::default());
+        let all: Vec<i64> = (0..100).map(|p| t.log_of([7; 16], p).segment_ms).collect();
+        assert!(all.iter().all(|ms| (604_800_000 - 3_600_000..=604_800_000).contains(ms)), "{all:?}");
+        assert!(all.iter().collect::<std::collections::BTreeSet<_>>().len() > 90, "{all:?}");
+        assert_eq!(t.log_of([7; 16], 3), t.log_of([7; 16], 3));
+        let t = plain()
+            .topic(&map(&[("segment.jitter.ms", "9223372036854775807"), ("segment.ms", "5")]), &Dynamic::default());
+        assert!((0..100).all(|p| (1..=5).contains(&t.log_of([7; 16], p).segment_ms)));
+        assert_eq!(plain().topic(&map(&[]), &Dynamic::default()).log_of([7; 16], 1).segment_ms, 604_800_000);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Appending as the leader.
 
 use super::{Effects, Partition, PartitionError, Phase, producers::Verdict, waiters::Goal};
-use crate::config::TopicSettings;
+use crate::{config::TopicSettings, limits::UNPACKED_BATCH_BYTES_MAX, wire::codec};
 use millstream_storage::{
     Batch, TimestampType,
     batch::{self, HEADER_BYTES},
@@ -46,15 +46,32 @@ pub fn check(bytes: &[u8], settings: &TopicSettings, now_ms: i64) -> Result<Batc
     if !settings.log_append_time {
         check_timestamps(&header, settings, now_ms)?;
     }
-    if settings.cleanup_compact && header.compression() == 0 {
-        let records = record::records(&bytes[HEADER_BYTES..size_bytes], header.record_count);
-        for r in records {
-            if r?.key.is_none() {
-                return Err(PartitionError::InvalidRecord("a compacted topic takes no records without a key"));
-            }
-        }
+    let compressed = header.compression() != 0;
+    if settings.cleanup_compact || (settings.validate_full && compressed) {
+        check_records(&header, &bytes[HEADER_BYTES..size_bytes], settings.cleanup_compact)?;
     }
     Ok(header)
+}
+
+/// Looks at each record of a batch, unpacked first where it is compressed: as many as the header says, offset deltas 0, 1, 2 and so on, with a key where one is needed.
+fn check_records(header: &Batch, payload: &[u8], keyed: bool) -> Result<(), PartitionError> {
+    let unpacked = match header.compression() {
+        0 => None,
+        codec => {
+            let unpacked = codec::unpack(codec, payload, UNPACKED_BATCH_BYTES_MAX);
+            Some(unpacked.ok_or(PartitionError::InvalidRecord("the batch cannot be unpacked"))?)
+        }
+    };
+    for (n, r) in record::records(unpacked.as_deref().unwrap_or(payload), header.record_count).enumerate() {
+        let r = r?;
+        if r.offset_delta as usize != n {
+            return Err(PartitionError::InvalidRecord("offset deltas are not 0, 1, 2 and so on"));
+        }
+        if keyed && r.key.is_none() {
+            return Err(PartitionError::InvalidRecord("a compacted topic takes no records without a key"));
+        }
+    }
+    Ok(())
 }
 
 fn check_timestamps(header: &Batch, settings: &TopicSettings, now_ms: i64) -> Result<(), PartitionError> {
@@ -150,5 +167,76 @@ impl Partition {
         let needed = settings.min_insync_replicas.min(self.replica_count.load(Ordering::Acquire));
         let in_sync = self.isr_count.load(Ordering::Acquire);
         if in_sync < needed { Err(PartitionError::NotEnoughReplicas { in_sync, needed }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Dynamic};
+    use millstream_storage::record::BatchBuilder;
+    use std::{collections::BTreeMap, io::Write};
+
+    const NOW: i64 = 1_000_000;
+
+    fn settings(own: &[(&str, &str)]) -> TopicSettings {
+        let own: BTreeMap<String, String> = own.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Config::local("/nowhere").topic(&own, &Dynamic::default())
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut w = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        w.write_all(bytes).unwrap();
+        w.finish().unwrap()
+    }
+
+    /// A gzip batch of two records, and the same claiming three, cut short, and with a null key.
+    fn batches() -> [Vec<u8>; 4] {
+        let two = BatchBuilder::new().record(NOW, Some(b"a"), None, &[]).record(NOW, Some(b"b"), None, &[]);
+        let three = two.clone().record(NOW, Some(b"c"), None, &[]);
+        let keyless = two.clone().record(NOW, None, Some(b"v"), &[]);
+        let packed = gzip(two.payload());
+        [
+            two.build_with(1, &packed),
+            three.build_with(1, &packed),
+            two.build_with(1, &packed[..packed.len() / 2]),
+            keyless.build_with(1, &gzip(keyless.payload())),
+        ]
+    }
+
+    #[test]
+    fn full_validation_looks_into_compressed_batches() {
+        let [good, wrong_count, damaged, keyless] = batches();
+        let headers = settings(&[]);
+        for batch in [&good, &wrong_count, &damaged, &keyless] {
+            assert!(check(batch, &headers, NOW).is_ok(), "its header is sound");
+        }
+        let full = settings(&[("millstream.validate", "full")]);
+        assert!(check(&good, &full, NOW).is_ok() && check(&keyless, &full, NOW).is_ok());
+        assert!(check(&wrong_count, &full, NOW).is_err());
+        assert!(check(&damaged, &full, NOW).is_err());
+    }
+
+    #[test]
+    fn a_compacted_topic_takes_no_records_without_a_key() {
+        let [good, _, damaged, keyless] = batches();
+        let compacted = settings(&[("cleanup.policy", "compact")]);
+        assert!(check(&good, &compacted, NOW).is_ok());
+        assert!(matches!(check(&keyless, &compacted, NOW), Err(PartitionError::InvalidRecord(_))));
+        assert!(check(&damaged, &compacted, NOW).is_err());
+        let plain = BatchBuilder::new().record(NOW, None, Some(b"v"), &[]).build();
+        assert!(matches!(check(&plain, &compacted, NOW), Err(PartitionError::InvalidRecord(_))));
+        assert!(check(&plain, &settings(&[]), NOW).is_ok());
+    }
+
+    #[test]
+    fn timestamps_outside_the_bounds_are_refused() {
+        let bounds = settings(&[("message.timestamp.before.max.ms", "10"), ("message.timestamp.after.max.ms", "20")]);
+        let at = |ms| check(&BatchBuilder::new().record(ms, None, None, &[]).build(), &bounds, NOW).is_ok();
+        assert!(at(NOW - 10) && at(NOW + 20) && at(NOW));
+        assert!(!at(NOW - 11) && !at(NOW + 21));
+        let appended =
+            settings(&[("message.timestamp.type", "LogAppendTime"), ("message.timestamp.before.max.ms", "1")]);
+        assert!(check(&BatchBuilder::new().record(5, None, None, &[]).build(), &appended, NOW).is_ok());
     }
 }

@@ -291,7 +291,7 @@ impl Partition {
     pub fn settings_changed(&self) {
         let settings = self.topic.settings.load_full();
         if let Phase::Open(open) = &mut *self.lock() {
-            open.log.set_config(settings.log.clone());
+            open.log.set_config(settings.log_of(self.id().topic_id, self.index));
         }
         // What was relaxed and is durable now wants its flush, what was durable and is relaxed now is visible.
         let mut effects = Effects::default();
@@ -457,7 +457,7 @@ impl Partition {
     /// Opens the log and brings the producers up to its end. Blocks.
     fn load(&self) -> storage::Result<Open> {
         let now_ms = self.shared.env.now_ms();
-        let config = self.topic.settings.load().log.clone();
+        let config = self.topic.settings.load().log_of(self.id().topic_id, self.index);
         let log = self.shared.directory.open_log(self.id(), &self.topic.name, config, now_ms)?;
         let producers = load_producers(&log, now_ms);
         Ok(Open { log, producers, bytes_since_snapshot: 0, snapshot: None, used_ms: now_ms })
