@@ -734,13 +734,15 @@ impl Log {
     fn restart_at(&mut self, offset: i64, moves_start: bool) -> Result<()> {
         let shared = self.shared().clone();
         let list = shared.segments.load_full();
-        let (old_start, old_end) = (shared.log_start.load(Ordering::Acquire), self.log_end());
+        let old_start = shared.log_start.load(Ordering::Acquire);
+        // Where the files do not follow (a crash), the old ones are recovered from here.
+        let point = offset.min(shared.durable_end.load(Ordering::Acquire));
         self.active = None;
         for s in list.iter() {
             s.tail().sealed = true;
         }
         self.cut(SegmentList::new(), &list, offset, |log| {
-            log.seat.truncating(offset.min(old_end))?;
+            log.seat.truncating(point)?;
             if moves_start || offset < old_start { log.tell_log_start(offset) } else { Ok(()) }
         })?;
         if moves_start {
