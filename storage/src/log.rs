@@ -807,6 +807,8 @@ impl Log {
         if count == 0 {
             return Ok(());
         }
+        // The names of those that stay are durable first: else what was cut from the ones before them could be back.
+        shared.disk.sync_dir(&shared.dir).map_err(|e| Error::io("sync", &shared.dir, e))?;
         shared.segments.store(Arc::new(list[count..].to_vec()));
         let gone: u64 = list[..count].iter().map(|s| s.end_position()).sum();
         let size = shared.size.load(Ordering::Relaxed);

@@ -71,6 +71,10 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
     if stat.needs_recovery || !r.as_catalogued(stat.log_end)? {
         r.recover(stat.recovery_point, known_start)?;
     }
+    if r.log_end < log_start {
+        // The log was about to go on at its start, with nothing before (a follower far behind), when the process ended.
+        r.start_anew(log_start)?;
+    }
     // A map made on the way covers the file as it was then.
     for s in &r.segments {
         s.set_opened(None);
@@ -192,13 +196,7 @@ impl Recovery<'_> {
         // durable, so that what is left does not follow.
         let known = known_start.map_or(i64::MAX, |start| recovery_point.max(start));
         if self.segments[0].base > known {
-            for s in std::mem::take(&mut self.segments) {
-                self.set_aside(&s)?;
-            }
-            self.create_last(known)?;
-            self.epochs_changed |= self.epochs.cut_from(known);
-            self.log_end = known;
-            return self.sync_from(0);
+            return self.start_anew(known);
         }
         let point = recovery_point.max(self.segments[0].base);
         let first = self.segments.partition_point(|s| s.base <= point).saturating_sub(1);
@@ -211,6 +209,17 @@ impl Recovery<'_> {
         self.cut(from.segment, &end)?;
         self.log_end = end.expected;
         self.sync_from(from.segment)
+    }
+
+    /// Nothing stays; the log goes on at `offset`.
+    fn start_anew(&mut self, offset: i64) -> Result<()> {
+        for s in std::mem::take(&mut self.segments) {
+            self.set_aside(&s)?;
+        }
+        self.create_last(offset)?;
+        self.epochs_changed |= self.epochs.cut_from(offset) | self.epochs.cut_below(offset);
+        self.log_end = offset;
+        self.sync_from(0)
     }
 
     /// Where `point` is in segment `first`. `Err`: what is below it cannot be walked to the end.

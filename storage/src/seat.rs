@@ -84,14 +84,16 @@ impl Seat {
         register.note(&mut register.lock(), self.id, &self.noted)
     }
 
-    /// The log start moves to `offset` (delete-records, retention, a start from anew): told before segments go.
+    /// The log start moves to `offset` (delete-records, retention, a start from anew): told before segments go. Synced. Blocks.
     pub(crate) fn log_start(&self, offset: i64) -> Result<()> {
         let Some(register) = &self.register else { return Ok(()) };
-        let state = &mut *register.lock();
-        register.note(state, self.id, &self.noted)?;
-        state.opened.append(&*register.disk, &[Slot { id: self.id, event: Event::LogStart(offset) }])?;
-        state.must_sync_bytes = state.opened.end_bytes();
-        Ok(())
+        {
+            let state = &mut *register.lock();
+            register.note(state, self.id, &self.noted)?;
+            state.opened.append(&*register.disk, &[Slot { id: self.id, event: Event::LogStart(offset) }])?;
+            state.must_sync_bytes = state.opened.end_bytes();
+        }
+        register.sync_opened()
     }
 
     /// A truncation is about to cut below the recovery point: nothing from `offset` on may be trusted after a crash. Told after
