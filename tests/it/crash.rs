@@ -4,7 +4,7 @@
 
 use crate::{
     clients::{all_acked, consumer, producer, send},
-    support::{Options, Proxy, Random, SetOnDrop, foreign, temp},
+    support::{Options, Proxy, Random, SetOnDrop, eventually, foreign, temp},
     wire::Client,
 };
 use rdkafka::{
@@ -79,6 +79,8 @@ fn kill_9_under_idempotent_load_loses_and_doubles_nothing() {
         });
         let end = SetOnDrop(&stop);
         let mut broker = broker;
+        // The clients take their time to connect; crashes before that would prove nothing.
+        eventually("the first record is read", || (seen.load(Ordering::Relaxed) > 0).then_some(()));
         for round in 0..rounds {
             std::thread::sleep(Duration::from_millis(20 + random.below(500)));
             let acked = sender.context().acked.lock().unwrap().len();
