@@ -110,15 +110,29 @@ pub async fn accept<S: Service>(
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let phases = phase.clone();
     let accepting = async {
+        let mut short_of_room = false;
         loop {
             open.fewer_than(connections_max().max(1)).await;
             let (socket, connection) = match accept_one(&listener).await {
                 Ok(accepted) => accepted,
+                Err(error) if is_peers(&error) => {
+                    tracing::debug!(%error, "a connection was gone before it was accepted");
+                    continue;
+                }
                 Err(error) => {
-                    pause(&open, &error).await;
+                    // Said once, however long it lasts.
+                    if !std::mem::replace(&mut short_of_room, true) {
+                        let open = open.count.load(Ordering::SeqCst);
+                        tracing::error!(%error, open, "no connection accepted: waiting for room");
+                    }
+                    let pause = Duration::from_millis(ACCEPT_PAUSE_MS);
+                    let _ = tokio::time::timeout(pause, open.ended.notified()).await;
                     continue;
                 }
             };
+            if std::mem::take(&mut short_of_room) {
+                tracing::info!("connections are accepted again");
+            }
             let connection = Connection { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), ..connection };
             let counted = Counted::new(&open, &shared);
             let served = serve(shared.clone(), socket, connection, phases.clone());
@@ -143,21 +157,10 @@ async fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, Connection
     Ok((socket, Connection { id: 0, local, peer }))
 }
 
-/// After a failed accept. A peer that was gone before it was accepted costs nothing; a lack of files or memory is waited out.
-async fn pause(open: &Open, error: &io::Error) {
-    let gone = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionReset
-            | io::ErrorKind::NotConnected
-            | io::ErrorKind::InvalidInput
-    );
-    if gone {
-        tracing::debug!(%error, "a connection was gone before it was accepted");
-        return;
-    }
-    tracing::error!(%error, open = open.count.load(Ordering::SeqCst), "no connection accepted: waiting for room");
-    let _ = tokio::time::timeout(Duration::from_millis(ACCEPT_PAUSE_MS), open.ended.notified()).await;
+/// Whether an accept failed because the peer was gone; anything else is a lack of files or memory.
+fn is_peers(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected | InvalidInput)
 }
 
 #[cfg(test)]
