@@ -40,8 +40,8 @@ fn a_clean_stop_and_a_start_bring_everything_back() {
     let broker = options.start();
     let mut c = Client::connect(&broker.kafka);
     assert_eq!(c.create_topic("a", 2, &[("retention.ms", "86400000")]), 0);
-    c.produce("a", 0, batch(ANYONE, now_ms(), &["x", "y"]), 1);
-    c.delete_records("a", 0, 1);
+    c.produce("a", 0, batch(ANYONE, now_ms(), &["x", "y"]), -1);
+    assert_eq!(c.delete_records("a", 0, 1), (0, 1));
     assert_eq!(broker.stop().0, Some(0));
     let broker = options.start();
     let mut c = Client::connect(&broker.kafka);

@@ -53,7 +53,7 @@ impl Options {
         c.args(["serve", "--http", "127.0.0.1:0", "--kafka", &self.kafka, "--data-dir"])
             .arg(&self.dir)
             .args(&self.args);
-        c.envs(self.env.iter().map(|(k, v)| (k, v))).env("MILLSTREAM_LOG", "info").env("RUST_BACKTRACE", "1");
+        c.envs(self.env.iter().map(|(k, v)| (k, v))).env("RUST_BACKTRACE", "1");
         c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         c
     }
