@@ -64,6 +64,8 @@ pub const METADATA_SNAPSHOT_ENTRIES: u64 = 1000;
 pub const METADATA_SETTLE_MS: u64 = 100;
 /// File that makes room for deletions when the disk is full, bytes.
 pub const METADATA_BALLAST_BYTES: u64 = 256 << 10;
+/// Between two attempts to make room on a full disk, ms.
+pub const DISK_FULL_PAUSE_MS: u64 = 250;
 
 const _: () = assert!(6 * METADATA_ENTRY_BYTES_MAX + (1 << 20) < METADATA_SEGMENT_BYTES as usize);
 const _: () = assert!(CONNECTION_BUFFER_BYTES <= FRAME_OTHER_BYTES_MAX);

@@ -12,6 +12,7 @@ pub mod sessions;
 use crate::{
     Config, Env,
     config::{BrokerSettings, Dynamic, TopicSettings},
+    limits::DISK_FULL_PAUSE_MS,
     metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
     partition::{Partition, Shared, flusher::Flusher},
@@ -75,6 +76,7 @@ impl Broker {
             node_id: config.node_id,
             flusher: Flusher::start(&env, &directory, &metrics),
             catalogue_stale: AtomicBool::new(true),
+            disk_full: tokio::sync::Notify::new(),
         });
         let broker = Arc::new(Broker {
             partitions: partitions::Partitions::default(),
@@ -157,11 +159,14 @@ impl Broker {
         }
     }
 
-    /// Retention, expiry of producers and removal of deleted files, each log.retention.check.interval.ms.
+    /// Retention, expiry of producers and removal of deleted files, each log.retention.check.interval.ms; on a full disk at once (though no more than once in
+    /// [`DISK_FULL_PAUSE_MS`]), and then what was deleted goes without its delay.
     async fn clean(self: Arc<Self>) {
         loop {
-            let period_ms = self.settings().retention_check_interval_ms.max(1);
-            tokio::time::sleep(Duration::from_millis(period_ms)).await;
+            tokio::time::sleep(Duration::from_millis(DISK_FULL_PAUSE_MS)).await;
+            let period_ms = self.settings().retention_check_interval_ms.saturating_sub(DISK_FULL_PAUSE_MS).max(1);
+            let full = tokio::time::timeout(Duration::from_millis(period_ms), self.shared.disk_full.notified()).await;
+            let full = full.is_ok();
             let expiration_ms = self.settings().producer_id_expiration_ms;
             let now_ms = self.env.now_ms();
             let table = self.partitions.snapshot();
@@ -172,8 +177,13 @@ impl Broker {
                 }
             })
             .await;
-            let directory = self.directory.clone();
-            self.env.blocking(move || directory.remove_deleted(now_ms)).await;
+            let (directory, passed_ms) = (self.directory.clone(), if full { i64::MAX } else { now_ms });
+            let open: Vec<_> = table.partitions().filter(|p| p.is_open()).cloned().collect();
+            let remove = move || {
+                open.iter().for_each(|p| p.remove_deleted(passed_ms));
+                directory.remove_deleted(passed_ms);
+            };
+            self.env.blocking(remove).await;
         }
     }
 

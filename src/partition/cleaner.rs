@@ -39,6 +39,13 @@ impl Partition {
         Ok(())
     }
 
+    /// Unlinks the files of removed segments whose delay has passed at `now_ms` (`i64::MAX`: all of them; what readers hold stays readable). Blocks.
+    pub fn remove_deleted(&self, now_ms: i64) {
+        if let Phase::Open(open) = &mut *self.lock() {
+            open.log.remove_deleted(now_ms);
+        }
+    }
+
     /// When the log was used last (wall ms), if it is open and all durable.
     pub fn idle_since_ms(&self) -> Option<i64> {
         match &*self.lock() {

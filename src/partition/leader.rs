@@ -119,7 +119,11 @@ impl Partition {
             let wait = (acks == -1).then_some((Goal::Watermark, last_offset + 1));
             return Ok(Appended { base_offset, log_append_time_ms, log_start, wait });
         }
-        let appended = open.log.append_as_leader(bytes, header, leader_epoch, kind, now_ms)?;
+        let appended = open.log.append_as_leader(bytes, header, leader_epoch, kind, now_ms).inspect_err(|e| {
+            if matches!(e, millstream_storage::Error::NoSpace { .. }) {
+                self.shared.disk_full.notify_one();
+            }
+        })?;
         let timestamp = if settings.log_append_time { appended.log_append_time_ms } else { header.max_timestamp };
         open.producers.record(header, appended.base_offset, timestamp, now_ms);
         open.used_ms = now_ms;

@@ -46,6 +46,8 @@ pub struct Shared {
     pub flusher: Flusher,
     /// Something was appended since the catalogue was written last.
     pub catalogue_stale: AtomicBool,
+    /// Notified by an append that found the disk full: what waits for its removal is to go now.
+    pub disk_full: tokio::sync::Notify,
 }
 
 /// What all partitions of a topic share.
