@@ -130,6 +130,11 @@ impl Config {
                 return Err(format!("{name} names several nodes; clusters are not built yet: this broker runs alone"));
             }
         }
+        if let Some(roles) = self.given_text("process.roles")
+            && check::items(roles).count() < 2
+        {
+            return Err(format!("process.roles={roles}: a node is always both, broker and controller"));
+        }
         if let Some(http) = self.given_text("millstream.http") {
             host_port(http)?;
             self.http = http.to_owned();
@@ -327,6 +332,7 @@ mod tests {
             ("log.dirs=/a,/b", "name one"),
             ("controller.quorum.voters=1@a:1,2@b:1", "clusters are not built"),
             ("node.id=1\nbroker.id=2", "two ids"),
+            ("process.roles=broker", "always both"),
             ("node.id=-5", "at least 0"),
             ("num.partitons=3", "num.partitions"),
             ("\n\nlog.retention.hours=soon", "line 3"),

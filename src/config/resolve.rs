@@ -120,7 +120,8 @@ impl Config {
             levels.extend(dynamic.default.get(name).map(|v| (name, v.clone(), Source::DynamicDefault)));
         }
         levels.extend(self.given.get(name).map(|(v, source)| (name, v.clone(), *source)));
-        levels.extend(self.of_fields(name).map(|v| (name, v, Source::CommandLine)));
+        let of_fields = self.of_fields(name).filter(|v| Some(v.as_str()) != definition.default);
+        levels.extend(of_fields.map(|v| (name, v, Source::CommandLine)));
         levels.extend(definition.default.map(|v| (name, v.to_owned(), Source::Default)));
         levels
     }
@@ -131,7 +132,7 @@ impl Config {
             return None;
         }
         match name {
-            "node.id" | "broker.id" => Some(self.node_id.to_string()),
+            "node.id" => Some(self.node_id.to_string()),
             "log.dirs" => Some(self.data_dir.display().to_string()),
             "listeners" => Some(format!("PLAINTEXT://{}", self.kafka)),
             "millstream.http" => Some(self.http.clone()),

@@ -6,6 +6,7 @@ use super::{
     Kind::{self, Boolean, Class, Double, Int, List, Long, Password, Short, String as Text},
     Range::{self, Any, ListOf, OneOf, Real, Whole},
 };
+use std::{collections::HashMap, sync::OnceLock};
 
 /// Topic settings known, by name.
 pub fn topic_definitions() -> &'static [Definition] {
@@ -19,12 +20,20 @@ pub fn broker_definitions() -> &'static [Definition] {
 
 /// A topic setting by its name.
 pub fn topic_definition(name: &str) -> Option<&'static Definition> {
-    TOPIC.iter().find(|d| d.name == name)
+    static INDEX: OnceLock<Index> = OnceLock::new();
+    INDEX.get_or_init(|| index(TOPIC)).get(name).copied()
 }
 
 /// A broker setting by its name.
 pub fn broker_definition(name: &str) -> Option<&'static Definition> {
-    BROKER.iter().find(|d| d.name == name)
+    static INDEX: OnceLock<Index> = OnceLock::new();
+    INDEX.get_or_init(|| index(BROKER)).get(name).copied()
+}
+
+type Index = HashMap<&'static str, &'static Definition>;
+
+fn index(definitions: &'static [Definition]) -> Index {
+    definitions.iter().map(|d| (d.name, d)).collect()
 }
 
 const MAX: &str = "9223372036854775807";
@@ -147,7 +156,7 @@ static BROKER: &[Definition] = &[
     fixed(Acts, Text, "listener.security.protocol.map", "PLAINTEXT:PLAINTEXT", Any, "Protocol of each listener name; only PLAINTEXT is served so far."),
     fixed(Acts, List, "listeners", "PLAINTEXT://127.0.0.1:9092", Any, "Address of the Kafka listener, as PLAINTEXT://HOST:PORT."),
     unset(fixed(Acts, Text, "log.dir", "", Any, "Older name of log.dirs.")),
-    unset(fixed(Acts, List, "log.dirs", "", Any, "The data directory; one for now.")),
+    fixed(Acts, List, "log.dirs", "./data", Any, "The data directory; one for now."),
     unset(fixed(Accepted, Text, "metadata.log.dir", "", Any, "Directory of the metadata log; here it lies in the data directory.")),
     fixed(Acts, Int, "node.id", "1", from(0), "Id of this node in its cluster."),
     fixed(Accepted, List, "process.roles", "broker,controller", ListOf(&["broker", "controller"]), "Roles of this process; here always both."),

@@ -339,6 +339,23 @@ fn a_setting_changed_at_run_time_acts_and_survives_a_restart() {
 }
 
 #[test]
+fn a_batch_larger_than_a_segment_has_one_of_its_own() {
+    let dir = temp();
+    let broker = Options::new(dir.path()).start();
+    let mut c = Client::connect(&broker.kafka);
+    let configs = [("segment.bytes", "1048576"), ("max.message.bytes", "9000000")];
+    assert_eq!(c.create_topic("a", 1, &configs), 0);
+    let sizes = [100, 3 << 20, 100];
+    for bytes in sizes {
+        assert_eq!(c.produce("a", 0, batch(ANYONE, now_ms(), &["x".repeat(bytes)]), -1).error_code, 0);
+    }
+    broker.kill();
+    let broker = Options::new(dir.path()).start();
+    let kept: Vec<usize> = Client::connect(&broker.kafka).read_all("a", 0, 0).iter().map(|r| r.2.len()).collect();
+    assert_eq!(kept, sizes);
+}
+
+#[test]
 fn the_cluster_and_its_partitions_are_described() {
     let dir = temp();
     let broker = Options::new(dir.path()).set("broker.rack", "r1").start();
