@@ -1,6 +1,9 @@
 use super::*;
 use crate::metadata::{ConfigResource, NewTopic, apply::tests::new_topic};
-use millstream_storage::{DirectoryOptions, Disk, PartitionId, sim::SimDisk};
+use millstream_storage::{
+    DirectoryOptions, Disk, PartitionId,
+    sim::{Rng, SimDisk},
+};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -162,6 +165,52 @@ async fn a_first_boot_may_end_after_any_operation() {
             assert!(n < 500, "a boot takes {n} operations and is not done");
         }
         assert!(n > 5, "only {n} operations");
+    }
+}
+
+/// Several lives of a node, each ended at a random operation, by a power cut, by kill -9 or by a stop: what was answered is there.
+#[tokio::test]
+async fn what_was_answered_outlives_any_number_of_crashes() {
+    let seeds = std::env::var("SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(20);
+    for seed in 0..seeds {
+        let mut rng = Rng::new(seed);
+        let mut disk = SimDisk::new();
+        let mut answered: Vec<u128> = Vec::new();
+        let mut next = 1;
+        for life in 0..6 {
+            disk.crash_after_ops(rng.below(120));
+            let story = format!("SEEDS={} seed {seed}, life {life}", seed + 1);
+            match Node::on(&disk).await {
+                Err(why) => assert!(disk.crashed(), "{story}: {why}"),
+                Ok(node) => {
+                    for id in &answered {
+                        let topic = node.quorum.image().topic_by_id(Uuid::from_u128(*id)).cloned();
+                        assert!(topic.is_some(), "{story}: topic {id} is lost");
+                    }
+                    for _ in 0..rng.below(25) {
+                        let id = next;
+                        next += 1;
+                        match node.create(id, &format!("t{id}")).await {
+                            Ok(outcomes) => {
+                                assert_eq!(outcomes, [Outcome::Done], "{story}");
+                                answered.push(id);
+                            }
+                            Err(e) => assert!(disk.crashed(), "{story}: {e}"),
+                        }
+                    }
+                    if rng.percent(40) {
+                        node.quorum.stop().await;
+                        let _ = node.directory.close(NOW_MS);
+                    }
+                }
+            }
+            disk = if rng.percent(50) { disk.crash(rng.next_u64()) } else { disk.kill() };
+        }
+        let node = Node::on(&disk).await.unwrap_or_else(|e| panic!("SEEDS={} seed {seed}: {e}", seed + 1));
+        let image = node.quorum.image();
+        for id in answered {
+            assert!(image.topic_by_id(Uuid::from_u128(id)).is_some(), "SEEDS={} seed {seed}: {id} is lost", seed + 1);
+        }
     }
 }
 
