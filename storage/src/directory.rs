@@ -447,12 +447,25 @@ fn deleted_stem(name: &str) -> &str {
     &name[..at]
 }
 
-fn make_and_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn std::any::Any + Send + Sync>, OpenError> {
-    if !disk.exists(path) {
-        disk.create_dir_all(path).map_err(|e| Error::io("create", path, e))?;
-        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+/// Makes the directory durably. As long as it holds no `meta.properties`, an earlier start may have made it and ended before the sync.
+fn make(disk: &dyn Disk, path: &Path) -> Result<()> {
+    if disk.exists(&path.join("meta.properties")) {
+        return Ok(());
+    }
+    disk.create_dir_all(path).map_err(|e| Error::io("create", path, e))?;
+    let mut above = path.ancestors().skip(1).map(|p| if p.as_os_str().is_empty() { Path::new(".") } else { p });
+    if let Some(parent) = above.next() {
         disk.sync_dir(parent).map_err(|e| Error::io("sync", parent, e))?;
     }
+    for dir in above {
+        // Made by us it can be synced; what another user owns may not be ours to open, and was there before.
+        let _ = disk.sync_dir(dir);
+    }
+    Ok(())
+}
+
+fn make_and_lock(disk: &dyn Disk, path: &Path) -> Result<Box<dyn std::any::Any + Send + Sync>, OpenError> {
+    make(disk, path)?;
     let lock = path.join(".lock");
     disk.lock(&lock).map_err(|e| match e.kind() {
         io::ErrorKind::WouldBlock => OpenError::Locked { path: path.to_path_buf() },
