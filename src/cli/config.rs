@@ -109,11 +109,8 @@ fn table(shown: &[(&str, &Resolved)], out: &mut impl Write) -> io::Result<()> {
     for (level, r) in shown {
         if *level != last {
             let gap = if last.is_empty() { "" } else { "\n" };
-            writeln!(
-                out,
-                "{gap}Settings of the {level}{}",
-                if *level == "topic" { ", unless it has its own" } else { "" }
-            )?;
+            let of = if *level == "topic" { "a topic that has none of its own" } else { "the broker" };
+            writeln!(out, "{gap}Settings of {of}")?;
             writeln!(out, "{:name$}  {:values$}  {:11}  {:8}  MEANING", "NAME", "VALUE", "SOURCE", "EFFECT")?;
             last = level;
         }

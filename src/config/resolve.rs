@@ -186,9 +186,13 @@ impl Config {
     }
 }
 
+/// The strongest level wins. A topic setting is in ms where a broker's may be in hours.
 fn resolved(definition: &'static Definition, synonyms: Vec<(&'static str, String, Source)>) -> Resolved {
     let first = synonyms.first();
-    let value = first.map(|(name, value, _)| in_ms(name, value));
+    let value = first.map(|(name, value, _)| match *name == definition.name {
+        true => value.clone(),
+        false => in_ms(name, value),
+    });
     let source = first.map_or(Source::Default, |(_, _, source)| *source);
     Resolved { definition, value, source, synonyms }
 }
@@ -322,6 +326,19 @@ mod tests {
             .topic(&map(&[("segment.jitter.ms", "9223372036854775807"), ("segment.ms", "5")]), &Dynamic::default());
         assert!((0..100).all(|p| (1..=5).contains(&t.log_of([7; 16], p).segment_ms)));
         assert_eq!(plain().topic(&map(&[]), &Dynamic::default()).log_of([7; 16], 1).segment_ms, 604_800_000);
+    }
+
+    #[test]
+    fn a_setting_in_hours_is_shown_in_hours() {
+        let all = plain().resolve_broker(&Dynamic::default());
+        let of = |name: &str| all.iter().find(|r| r.definition.name == name).unwrap();
+        for d in broker_definitions().iter().filter(|d| d.effect != Effect::Removed) {
+            if !["listeners", "log.dirs", "millstream.http"].contains(&d.name) {
+                assert_eq!(of(d.name).value.as_deref(), d.default, "{}", d.name);
+            }
+        }
+        assert_eq!(of("listeners").value.as_deref(), Some("PLAINTEXT://127.0.0.1:0"));
+        assert_eq!(of("log.dirs").value.as_deref(), Some("/nowhere"));
     }
 
     #[test]
