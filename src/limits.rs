@@ -16,6 +16,10 @@ pub const REQUEST_LARGE_BYTES_MAX: usize = 512 << 20;
 pub const PIPELINE_DEPTH_MAX: usize = 1024;
 /// Reply bytes of one connection not yet taken by the peer before it stops being read, bytes.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Reply bytes of all connections held at once, bytes: beyond it a connection that holds more than [`REPLY_SHARE_BYTES`] is not read.
+pub const REPLY_BYTES_TOTAL_MAX: usize = 512 << 20;
+/// What each connection may hold in any case, bytes.
+pub const REPLY_SHARE_BYTES: usize = 1 << 20;
 /// Slowest that a connection may bring a frame for which it holds permits, bytes per second, over [`RECEIVE_WINDOW_MS`].
 pub const RECEIVE_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
 /// Time over which the speed of receiving is judged, ms.
@@ -71,3 +75,4 @@ const _: () = assert!(6 * METADATA_ENTRY_BYTES_MAX + (1 << 20) < METADATA_SEGMEN
 const _: () = assert!(CONNECTION_BUFFER_BYTES <= FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_LARGE_BYTES < FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_OTHER_BYTES_MAX < REQUEST_LARGE_BYTES_MAX);
+const _: () = assert!(REPLY_SHARE_BYTES < REPLY_BYTES_MAX && REPLY_BYTES_MAX < REPLY_BYTES_TOTAL_MAX);

@@ -7,7 +7,8 @@
 //! **Order.** Replies leave in request order. A future of [`Outcome::Later`] is polled once when it is accepted (it starts, and registers where it waits) and from
 //! then on when it is the oldest reply owed: so a round that settles a hundred of them wakes this task once and is read off front to back.
 //!
-//! **Bounds.** Requests owed: [`PIPELINE_DEPTH_MAX`]; reply bytes held: [`REPLY_BYTES_MAX`] (then the socket is not read). Bytes of a large frame draw permits in steps
+//! **Bounds.** Requests owed: [`PIPELINE_DEPTH_MAX`]; reply bytes held: [`REPLY_BYTES_MAX`], and [`REPLY_SHARE_BYTES`] while all connections together hold
+//! [`REPLY_BYTES_TOTAL_MAX`] (then the socket is not read). Bytes of a large frame draw permits in steps
 //! as they arrive, never for the length claimed; when none are left one connection at a time may finish its frame without, so that frames that have all begun
 //! cannot block each other.
 
@@ -29,7 +30,10 @@ use std::{
     io::{self, IoSlice},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -65,6 +69,8 @@ pub struct Shared<S> {
     large_permits: Arc<Semaphore>,
     /// One token: its holder goes on without permits.
     overdraft: Arc<Semaphore>,
+    /// Reply bytes that all connections hold.
+    reply_bytes: AtomicUsize,
 }
 
 impl<S> Shared<S> {
@@ -81,6 +87,7 @@ impl<S> Shared<S> {
             permits: Arc::new(Semaphore::new(permits)),
             large_permits: Arc::new(Semaphore::new(large_permits)),
             overdraft: Arc::new(Semaphore::new(1)),
+            reply_bytes: AtomicUsize::new(0),
         }
     }
 }
@@ -206,7 +213,7 @@ async fn turns<S: Service>(
             socket,
             inbox: Inbox::default(),
             large: None,
-            replies: Replies::default(),
+            replies: Replies::new(&shared.reply_bytes),
             paused: false,
             closing: None,
             active: Instant::now(),
@@ -252,7 +259,7 @@ struct Busy<'a, S> {
     inbox: Inbox,
     /// A frame too large for the inbox that is arriving.
     large: Option<Large>,
-    replies: Replies,
+    replies: Replies<'a>,
     /// Whole frames may lie in the inbox: there was no room for more replies.
     paused: bool,
     /// No more is read; the replies owed go out, then the connection ends with this.
@@ -329,7 +336,9 @@ impl<S: Service> Busy<'_, S> {
                 Err(_) => Poll::Ready(Err(Closed::Peer)),
             },
         });
-        match outcome.await? {
+        let outcome = outcome.await?;
+        self.active = Instant::now();
+        match outcome {
             Outcome::Reply(reply) => self.replies.push(Owed::Ready(reply)),
             Outcome::Later(mut later) => {
                 let first = poll_fn(|cx| Poll::Ready(later.as_mut().poll(cx))).await;
@@ -630,19 +639,40 @@ enum Owed {
 }
 
 /// Replies owed in request order, and the pieces of those on their way out.
-#[derive(Default)]
-struct Replies {
+struct Replies<'a> {
     owed: VecDeque<Owed>,
     out: VecDeque<Bytes>,
     out_bytes: usize,
     /// Bytes of `out` and of the ready ones in `owed`.
     held_bytes: usize,
+    /// The same of all connections.
+    total_bytes: &'a AtomicUsize,
 }
 
-impl Replies {
+impl Drop for Replies<'_> {
+    fn drop(&mut self) {
+        self.let_go(self.held_bytes);
+    }
+}
+
+impl Replies<'_> {
+    fn new(total_bytes: &AtomicUsize) -> Replies<'_> {
+        Replies { owed: VecDeque::new(), out: VecDeque::new(), out_bytes: 0, held_bytes: 0, total_bytes }
+    }
+
+    fn hold(&mut self, reply: &Reply) {
+        self.held_bytes += reply.size_bytes();
+        self.total_bytes.fetch_add(reply.size_bytes(), Ordering::Relaxed);
+    }
+
+    fn let_go(&mut self, bytes: usize) {
+        self.held_bytes -= bytes;
+        self.total_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     fn push(&mut self, owed: Owed) {
         if let Owed::Ready(reply) = &owed {
-            self.held_bytes += reply.size_bytes();
+            self.hold(reply);
         }
         self.owed.push_back(owed);
     }
@@ -653,7 +683,12 @@ impl Replies {
 
     /// Whether another request may be accepted.
     fn has_room(&self) -> bool {
-        self.owed.len() < PIPELINE_DEPTH_MAX && self.held_bytes < REPLY_BYTES_MAX
+        let bytes_max = match self.total_bytes.load(Ordering::Relaxed) < REPLY_BYTES_TOTAL_MAX {
+            true => REPLY_BYTES_MAX,
+            // What is held leaves by this connection's own socket, so that it is woken when it has room again.
+            false => REPLY_SHARE_BYTES,
+        };
+        self.owed.len() < PIPELINE_DEPTH_MAX && self.held_bytes < bytes_max
     }
 
     /// Whether the bound is reached by replies that the peer does not take.
@@ -694,7 +729,7 @@ impl Replies {
                 Some(Owed::Ready(reply)) => std::mem::take(reply),
                 Some(Owed::Later(later)) => match later.as_mut().poll(cx) {
                     Poll::Ready(reply) => {
-                        self.held_bytes += reply.size_bytes();
+                        self.hold(&reply);
                         reply
                     }
                     Poll::Pending => return,
@@ -732,7 +767,7 @@ impl Replies {
 
     fn wrote(&mut self, mut bytes: usize) {
         self.out_bytes -= bytes;
-        self.held_bytes -= bytes;
+        self.let_go(bytes);
         while bytes > 0 {
             let chunk = self.out.front_mut().expect("bytes written were queued");
             if bytes < chunk.len() {
@@ -748,10 +783,7 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::Mutex;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,
@@ -982,6 +1014,25 @@ mod tests {
         assert_eq!(peer.closed().await, Closed::Unread);
         let accepted = shared.service.accepted.load(Ordering::SeqCst);
         assert!((REPLY_BYTES_MAX >> 20..REPLY_BYTES_MAX / (1 << 20) + 32).contains(&accepted), "{accepted}");
+    }
+
+    #[tokio::test]
+    async fn while_all_hold_too_much_each_goes_on_with_its_share() {
+        let shared = shared();
+        shared.reply_bytes.store(REPLY_BYTES_TOTAL_MAX, Ordering::SeqCst);
+        let mut peer = connect(shared.clone()).await;
+        let many = 40;
+        peer.send(&frame(1, b'n', b"1").repeat(many)).await;
+        peer.accepted(1).await;
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        let accepted = shared.service.accepted.load(Ordering::SeqCst);
+        assert!(accepted < many / 2, "{accepted} accepted, and none of the replies read");
+        peer.expect(&vec![7; many << 20]).await;
+        drop(peer.client);
+        peer.server.await.unwrap();
+        assert_eq!(shared.reply_bytes.load(Ordering::SeqCst), REPLY_BYTES_TOTAL_MAX);
     }
 
     #[tokio::test]
