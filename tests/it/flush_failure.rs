@@ -2,7 +2,7 @@
 //! once is final.
 
 use crate::{
-    support::{Broker, Options, temp},
+    support::{Broker, Options, eventually, temp},
     wire::{ANYONE, Client, batch, code, now_ms},
 };
 use std::{
@@ -76,6 +76,15 @@ fn every_reply_is_covered(events: &[Event], port: u16, partition: &str, acked: &
     }
 }
 
+/// The trace, once `replies` to `port` are in it: the shim writes a line after the call it tells of, the client may be faster.
+fn events_with(path: &Path, port: u16, replies: usize) -> Vec<Event> {
+    eventually("every reply is in the trace", || {
+        let events = events(path);
+        let sent = events.iter().filter(|e| e.kind == "send" && e.detail == port.to_string()).count();
+        (sent >= replies).then_some(events)
+    })
+}
+
 fn port(c: &Client) -> u16 {
     c.stream.local_addr().unwrap().port()
 }
@@ -106,9 +115,8 @@ fn each_acks_all_reply_leaves_after_the_flush_that_covers_it() {
         })
         .collect();
     let done: Vec<_> = workers.into_iter().map(|w| w.join().unwrap()).collect();
-    let trace = events(&log);
     for (p, port, acked, _c) in &done {
-        every_reply_is_covered(&trace, *port, &format!("t-{p}"), acked);
+        every_reply_is_covered(&events_with(&log, *port, acked.len()), *port, &format!("t-{p}"), acked);
     }
 }
 
@@ -145,7 +153,7 @@ fn after_a_failed_flush_nothing_is_acknowledged_and_reads_go_on() {
             assert_eq!(produce(&mut c, acks), code::KAFKA_STORAGE_ERROR);
         }
         assert_eq!(setup.produce("t", 1, batch(ANYONE, now_ms(), &["x"]), -1).error_code, code::KAFKA_STORAGE_ERROR);
-        every_reply_is_covered(&events(&log), port(&c), "t-0", &acked);
+        every_reply_is_covered(&events_with(&log, port(&c), acked.len()), port(&c), "t-0", &acked);
         let count = acked.iter().filter(|a| **a).count();
         let read = setup.read_all("t", 0, 0);
         assert_eq!(read.len(), count, "what was settled is read, no more");
