@@ -186,7 +186,7 @@ impl MetadataLog {
         let mut found = Vec::new();
         let mut at = from;
         while at < to {
-            if self.from_tail(at, to, &mut found) {
+            if self.take_from_tail(at, to, &mut found) {
                 break;
             }
             let slice = inner.reader.read(offset(at), READ_BYTES, offset(to), true).map_err(|e| e.to_string())?;
@@ -213,7 +213,7 @@ impl MetadataLog {
     }
 
     /// Puts the entries `from..to` into `found` if the tail holds all of them.
-    fn from_tail(&self, from: u64, to: u64, found: &mut Vec<Entry>) -> bool {
+    fn take_from_tail(&self, from: u64, to: u64, found: &mut Vec<Entry>) -> bool {
         let tail = locked(&self.0.tail);
         let Some(first) = tail.front().map(|e| e.log_id.index) else { return false };
         if from < first || to > first + tail.len() as u64 {
