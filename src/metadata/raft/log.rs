@@ -147,6 +147,14 @@ impl MetadataLog {
             ballast: AtomicBool::new(ballast),
             full: AtomicBool::new(false),
         }));
+        // openraft looks through what no snapshot covers more than once before it is applied.
+        let unapplied = log.0.snapshots.last_log_id().map_or(0, |l| l.index + 1).max(purged_next)..log.next();
+        if unapplied.end.saturating_sub(unapplied.start) <= limits::METADATA_TAIL_ENTRIES_MAX as u64 {
+            let entries = log
+                .read(unapplied.start, unapplied.end)
+                .map_err(|e| format!("the metadata log cannot be read: {e}"))?;
+            *locked(&log.0.tail) = entries.into();
+        }
         // A node alone stores its vote at a clean stop only; with others, it is durable before the first entry of its term.
         let last = log.last().map_err(|e| format!("the metadata log cannot be read: {e}"))?;
         if let Some(last) = last.filter(|l| l.leader_id > vote.unwrap_or_default().leader_id) {
@@ -165,45 +173,44 @@ impl MetadataLog {
         if end <= offset(purged.map_or(0, |p| p.index + 1)) {
             return Ok(purged);
         }
-        let mut last = None;
-        let slice = self.0.reader.read(end - 1, READ_BYTES, end, true).map_err(|e| e.to_string())?;
-        if let Some(slice) = slice {
-            slice.populate().map_err(|e| e.to_string())?;
-            let mut rest = &slice.bytes[..];
-            while !rest.is_empty() {
-                let (entry, size) = entry::decode(rest)?;
-                (last, rest) = (Some(entry.log_id), &rest[size..]);
-            }
-        }
-        last.filter(|l| offset(l.index) == end - 1).map(Some).ok_or_else(|| format!("no entry at {}", end - 1))
+        Ok(self.read(self.next() - 1, self.next())?.last().map(|e| e.log_id))
     }
 
     /// Entries with an index in `from..to`, as far as there are any.
     async fn entries(&self, from: u64, to: u64) -> Result<Vec<Entry>, String> {
-        let inner = &self.0;
-        let from = from.max(locked(&inner.purged).map_or(0, |p| p.index + 1));
-        let to = to.min(u64::try_from(inner.reader.log_end()).unwrap_or(0));
+        let from = from.max(locked(&self.0.purged).map_or(0, |p| p.index + 1));
+        let to = to.min(self.next());
+        if from >= to {
+            return Ok(Vec::new());
+        }
+        if let Some(found) = self.tail_entries(from, to) {
+            return Ok(found);
+        }
+        let this = self.clone();
+        self.0.env.blocking(move || this.read(from, to)).await
+    }
+
+    /// Index of the next entry.
+    fn next(&self) -> u64 {
+        u64::try_from(self.0.reader.log_end()).unwrap_or(0)
+    }
+
+    /// Entries `from..to`, which are there, from the disk. Blocks.
+    fn read(&self, from: u64, to: u64) -> Result<Vec<Entry>, String> {
         let mut found = Vec::new();
         let mut at = from;
         while at < to {
-            if self.take_from_tail(at, to, &mut found) {
-                break;
-            }
-            let slice = inner.reader.read(offset(at), READ_BYTES, offset(to), true).map_err(|e| e.to_string())?;
-            let Some(slice) = slice else { return Err(format!("no entry at {at} of the metadata log")) };
+            let slice = self.0.reader.read(offset(at), READ_BYTES, offset(to), true).map_err(|e| e.to_string())?;
+            let slice = slice.ok_or_else(|| format!("no entry at {at} of the metadata log"))?;
             if slice.cold {
-                let slice = slice.clone();
-                inner.env.blocking(move || slice.populate()).await.map_err(|e| e.to_string())?;
+                slice.populate().map_err(|e| e.to_string())?;
             }
             let mut rest = &slice.bytes[..];
             while !rest.is_empty() {
                 let (entry, size) = entry::decode(rest)?;
                 rest = &rest[size..];
-                if entry.log_id.index < at {
-                    continue;
-                }
                 if entry.log_id.index != at {
-                    return Err(format!("entry {} of the metadata log follows entry {at}", entry.log_id.index));
+                    return Err(format!("entry {} stands at {at} of the metadata log", entry.log_id.index));
                 }
                 at += 1;
                 found.push(entry);
@@ -212,15 +219,14 @@ impl MetadataLog {
         Ok(found)
     }
 
-    /// Puts the entries `from..to` into `found` if the tail holds all of them.
-    fn take_from_tail(&self, from: u64, to: u64, found: &mut Vec<Entry>) -> bool {
+    /// The entries `from..to`, if the tail holds all of them.
+    fn tail_entries(&self, from: u64, to: u64) -> Option<Vec<Entry>> {
         let tail = locked(&self.0.tail);
-        let Some(first) = tail.front().map(|e| e.log_id.index) else { return false };
+        let first = tail.front()?.log_id.index;
         if from < first || to > first + tail.len() as u64 {
-            return false;
+            return None;
         }
-        found.extend(tail.range((from - first) as usize..(to - first) as usize).cloned());
-        true
+        Some(tail.range((from - first) as usize..(to - first) as usize).cloned().collect())
     }
 
     /// Forgets the decoded form of entries up to `index`, which are applied.
