@@ -250,6 +250,21 @@ pub fn read_opened(disk: &dyn Disk, root: &Path, generation: u64) -> Result<Opti
     }
 }
 
+/// Writes what an `opened` file holds once more, in its place, and makes it durable with its name: the run before may have ended
+/// before its first sync, or after one that failed and left pages clean that are not on disk.
+pub(crate) fn write_opened_again(disk: &dyn Disk, root: &Path, generation: u64, end_bytes: u64) -> Result<()> {
+    let path = opened_path(root, generation);
+    let again = || {
+        let file = disk.open(&path, Open::Write)?;
+        let mut bytes = vec![0; end_bytes as usize];
+        let n = file.read_at(&mut bytes, 0)?;
+        file.write_all_at(&bytes[..n], 0)?;
+        file.sync()?;
+        disk.sync_dir(root)
+    };
+    again().map_err(|e| Error::io("write", &path, e))
+}
+
 fn parse_opened(bytes: &[u8]) -> Slots {
     let mut out = Slots::default();
     let mut unread = false;

@@ -366,8 +366,10 @@ impl Directory {
         match (stat, self.disk().exists(dir)) {
             (None, false) => Ok((None, false)),
             (Some(stat), true) => Ok((Some(stat), named)),
-            // Named, and stopped before its directory was made.
-            (Some(stat), false) if stat.log_end == 0 && stat.size_bytes == 0 => Ok((None, named)),
+            // Named, and stopped before its directory was made; it may have been told to begin at an offset.
+            (Some(stat), false) if stat.log_end == 0 && stat.size_bytes == 0 => {
+                Ok(((stat.log_start > 0).then_some(stat), named))
+            }
             (Some(_), false) if self.deletion_was_interrupted(id) => Ok((None, named)),
             (Some(_), false) => {
                 let gone = io::Error::new(io::ErrorKind::NotFound, "the partition's directory is missing");
@@ -511,6 +513,11 @@ impl Start {
         if [&current, &next].into_iter().flatten().any(|o| o.damaged) {
             let damage = format!("{} is damaged", catalogue::opened_path(root, g).display());
             return Self::from_listing(disk, root, known, Some(damage), now_ms);
+        }
+        for (generation, opened) in [(g, &current), (g + 1, &next)] {
+            if let Some(opened) = opened.as_ref().filter(|o| o.end_bytes > 0) {
+                catalogue::write_opened_again(disk, root, generation, opened.end_bytes)?;
+            }
         }
         if let Some(before) = g.checked_sub(1) {
             let _ = disk.remove_file(&catalogue::opened_path(root, before));

@@ -706,22 +706,30 @@ impl Log {
         Ok(())
     }
 
+    ///
+    /// The new end comes first, in one step that replaces a segment of that name: a segment that an earlier truncation sealed still has
+    /// bytes behind its end, and would show them again if a crash left it without a segment that follows.
     fn change_files(&mut self, gone: &[Arc<Segment>], end: i64) -> Result<()> {
         let shared = self.shared().clone();
-        for s in gone.iter().rev() {
-            self.remove_files(s, i64::MIN)?;
-        }
         self.make_dir()?;
         self.seat.before_flush()?;
         let path = segment::file_name(&shared.dir, end, "log");
+        let new = path.with_extension("log.new");
         let make = || {
-            let file = shared.disk.open(&path, Open::Create)?;
+            let file = shared.disk.open(&new, Open::Create)?;
             file.set_len(0)?;
             file.sync()?;
+            shared.disk.rename(&new, &path)?;
             shared.disk.sync_dir(&shared.dir)
         };
         make().map_err(|e| Error::io("create", &path, e))?;
-        Ok(())
+        for s in gone.iter().rev().filter(|s| s.base != end) {
+            self.remove_files(s, i64::MIN)?;
+        }
+        for extension in ["index", "timeindex"] {
+            let _ = shared.disk.remove_file(&path.with_extension(extension));
+        }
+        shared.disk.sync_dir(&shared.dir).map_err(|e| Error::io("sync", &shared.dir, e))
     }
 
     /// Throws everything away and continues at `offset` (a follower whose leader starts later). Blocks.

@@ -191,10 +191,14 @@ impl LogReader {
     /// is quarantined (damage further on ends the slice before it). A CRC that was not checked in this run is checked by
     /// [`Slice::populate`], not here. Takes no lock; blocks only where a closed segment must be opened.
     pub fn read(&self, offset: i64, bytes_max: usize, end: i64, at_least_one: bool) -> Result<Option<Slice>> {
+        let list = || Arc::as_ptr(&self.shared.segments.load());
         for _ in 0..READ_ATTEMPTS {
+            let before = list();
             match self.try_read(offset, bytes_max, end, at_least_one) {
                 // Removed by retention or a truncation since the list was loaded: look again.
                 Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                // Replaced by a truncation.
+                Err(Error::Corrupt { .. }) if list() != before => {}
                 done => return done,
             }
         }

@@ -6,7 +6,7 @@
 //! an index and the headers since its last entry.
 
 use crate::{
-    Batch, Disk, Error, LogStat, Result, batch, checkpoint,
+    Batch, Disk, DiskFile, Error, LogStat, Result, batch, checkpoint,
     directory::START_UNKNOWN,
     disk::Open,
     epochs::Epochs,
@@ -20,6 +20,9 @@ pub(crate) const LOG_START_FILE: &str = "log-start";
 
 /// Copies of what is cut go in steps of this.
 const COPY_BYTES: usize = 1 << 20;
+
+/// More than a log can have appended since its last flush, which comes each 64 MiB: nothing is appended after a flush failed.
+const UNSYNCED_BYTES_MAX: u64 = 1 << 30;
 
 /// What opening found.
 #[derive(Debug, Default)]
@@ -205,10 +208,39 @@ impl Recovery<'_> {
             Err(lost) => return self.keep_below(first, point, lost),
         };
         self.check_epochs_below(&from)?;
+        for i in from.segment.saturating_sub(1)..self.segments.len() - 1 {
+            self.cut_behind_next(i)?;
+        }
         let end = self.check_from(&from)?;
         self.cut(from.segment, &end)?;
         self.log_end = end.expected;
-        self.sync_from(from.segment)
+        self.sync_from(from.segment, from.position)
+    }
+
+    /// Cuts what a truncation left in segment `i` behind the base of the next one, before that one may go: it would be back.
+    fn cut_behind_next(&mut self, i: usize) -> Result<()> {
+        let segment = &self.segments[i];
+        let limit = segment.end_offset();
+        let Some(opened) = segment.view(self.disk())? else { return Ok(()) };
+        let index = segment.index(self.disk(), &opened, self.interval());
+        let end = match segment.find(&opened, &index, limit - 1) {
+            Found::At { position, batch, .. } if batch.next_offset() == limit => position + batch.size_bytes as u64,
+            _ => return Ok(()),
+        };
+        if end >= segment.end_position() {
+            return Ok(());
+        }
+        let (base, path) = (segment.base, segment.path().to_path_buf());
+        drop(opened);
+        segment.set_opened(None);
+        let cut = || {
+            let file = self.disk().open(&path, Open::Write)?;
+            file.set_len(end)?;
+            file.sync()
+        };
+        cut().map_err(|e| Error::io("cut", &path, e))?;
+        self.segments[i] = Arc::new(Segment::existing(&self.o.dir, self.o.health.mark(), base, limit, end));
+        Ok(())
     }
 
     /// Nothing stays; the log goes on at `offset`.
@@ -219,7 +251,7 @@ impl Recovery<'_> {
         self.create_last(offset)?;
         self.epochs_changed |= self.epochs.cut_from(offset) | self.epochs.cut_below(offset);
         self.log_end = offset;
-        self.sync_from(0)
+        self.sync_from(0, 0)
     }
 
     /// Where `point` is in segment `first`. `Err`: what is below it cannot be walked to the end.
@@ -265,7 +297,7 @@ impl Recovery<'_> {
         self.create_last(point)?;
         self.rebuild_epochs(point);
         self.log_end = point;
-        self.sync_from(first)
+        self.sync_from(first, u64::MAX)
     }
 
     /// The epochs' file is trusted when it names the epoch of the batch before the recovery point; else it is made anew.
@@ -421,14 +453,21 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// What was recovered becomes durable before anybody sees it.
-    fn sync_from(&self, first: usize) -> Result<()> {
+    /// What was recovered, from `position` of segment `first` on, becomes durable before anybody sees it.
+    fn sync_from(&self, first: usize, position: u64) -> Result<()> {
         let failed = |op, path: &Path, e: io::Error| {
             self.o.health.fail(format!("{op} {}: {e}", path.display()));
             Error::io(op, path, e)
         };
+        let recovered = self.segments.iter().skip(first).map(|s| s.end_position()).sum::<u64>();
+        // Counted from segment `first` on.
+        let unsure = recovered.saturating_sub(UNSYNCED_BYTES_MAX).max(position);
+        let mut before = 0;
         for s in self.segments.iter().skip(first) {
+            let from = unsure.saturating_sub(before);
+            before += s.end_position();
             let file = self.disk().open(s.path(), Open::Write).map_err(|e| Error::io("open", s.path(), e))?;
+            write_again(&*file, from, s.end_position()).map_err(|e| failed("write", s.path(), e))?;
             file.sync().map_err(|e| failed("sync", s.path(), e))?;
         }
         let dir = &self.o.dir;
@@ -443,6 +482,26 @@ impl Recovery<'_> {
 /// Offsets lie outside the CRC. A gap (compaction leaves them) is believed only when another batch follows it.
 fn gap_is_vouched_for(bytes: &[u8], position: u64, batch: &Batch, limit: i64) -> bool {
     segment::header_at(bytes, position + batch.size_bytes as u64, batch.next_offset(), limit).is_some()
+}
+
+/// Writes bytes where they are: a sync that failed before the process ended may have left their pages clean though they are not on
+/// disk, and no sync would ever write them. A full disk of a kind that needs room for this is no reason to give up.
+fn write_again(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut buf = vec![0; (to.saturating_sub(from)).min(COPY_BYTES as u64) as usize];
+    let mut at = from;
+    while at < to {
+        let len = (to - at).min(buf.len() as u64) as usize;
+        let n = file.read_at(&mut buf[..len], at)?;
+        match file.write_all_at(&buf[..n], at) {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => return Ok(()),
+            done => done?,
+        }
+        if n == 0 {
+            break;
+        }
+        at += n as u64;
+    }
+    Ok(())
 }
 
 /// A copy of what is cut, without the zeros behind the last batch.

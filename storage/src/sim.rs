@@ -97,13 +97,12 @@ impl SimDisk {
         let mut rng = Rng::new(seed);
         let mut dirs: BTreeMap<u64, Names> = state.dirs.iter().map(|(id, d)| (*id, d.durable.clone())).collect();
         let survive_percent = [0, 10, 50, 90, 100][rng.below(5) as usize];
-        let mut survivors: Vec<&Pending> =
-            state.pending.iter().filter(|p| !p.lost && rng.percent(survive_percent)).collect();
+        let mut survivors: Vec<&Op> = state.pending.iter().filter(|_| rng.percent(survive_percent)).collect();
         if rng.percent(50) {
             reorder(&mut survivors, &mut rng);
         }
-        for pending in survivors {
-            pending.op.apply(&mut dirs);
+        for op in survivors {
+            op.apply(&mut dirs);
         }
         let mut new = State { next_id: state.next_id, ..State::default() };
         let mut todo = vec![ROOT];
@@ -159,7 +158,8 @@ impl SimDisk {
     }
 
     /// Lets the `n`th sync from now (1 = the next; files and directories) fail with EIO, once. Some of what it should have
-    /// made durable may be; the rest counts as clean, so that later syncs succeed and do not save it.
+    /// made durable may be; a file's rest counts as clean, so that later syncs succeed and do not save it. Names are still pending
+    /// (a file system whose journal fails stops by itself).
     pub fn fail_nth_sync(&self, n: u64) {
         self.lock_state().sync_failure = Some(n);
     }
@@ -317,29 +317,25 @@ impl Disk for SimDisk {
         let fails = state.sync_fails();
         // A rename between two directories is made durable whole, with all that came before it in either.
         let mut dirs = BTreeSet::from([dir]);
-        let mut keep = Vec::new();
-        let mut now = Vec::new();
-        for mut pending in std::mem::take(&mut state.pending).into_iter().rev() {
-            if pending.op.dirs().iter().any(|d| dirs.contains(d)) && !pending.lost {
-                dirs.extend(pending.op.dirs());
-                if fails {
-                    pending.lost = true;
-                } else {
-                    now.push(pending);
-                    continue;
-                }
-            }
-            keep.push(pending);
-        }
-        keep.reverse();
-        state.pending = keep;
         if fails {
             return Err(io::Error::from_raw_os_error(libc::EIO));
         }
+        let mut keep = Vec::new();
+        let mut now = Vec::new();
+        for op in std::mem::take(&mut state.pending).into_iter().rev() {
+            if op.dirs().iter().any(|d| dirs.contains(d)) {
+                dirs.extend(op.dirs());
+                now.push(op);
+            } else {
+                keep.push(op);
+            }
+        }
+        keep.reverse();
+        state.pending = keep;
         let mut durable: BTreeMap<u64, Names> =
             state.dirs.iter_mut().map(|(id, d)| (*id, std::mem::take(&mut d.durable))).collect();
-        for pending in now.iter().rev() {
-            pending.op.apply(&mut durable);
+        for op in now.iter().rev() {
+            op.apply(&mut durable);
         }
         for (id, names) in durable {
             state.dirs.entry(id).or_default().durable = names;
@@ -446,19 +442,12 @@ impl Op {
     }
 }
 
-#[derive(Debug, Clone)]
-struct Pending {
-    op: Op,
-    /// A sync that should have made it durable failed: no later one will.
-    lost: bool,
-}
-
 #[derive(Debug, Default)]
 struct State {
     next_id: u64,
     dirs: BTreeMap<u64, Dir>,
     files: BTreeMap<u64, Arc<FileNode>>,
-    pending: Vec<Pending>,
+    pending: Vec<Op>,
     locks: BTreeSet<PathBuf>,
     ops: u64,
     ops_left: Option<u64>,
@@ -510,7 +499,7 @@ impl State {
                 self.names(*to_dir).insert(to.clone(), *node);
             }
         }
-        self.pending.push(Pending { op, lost: false });
+        self.pending.push(op);
     }
 
     fn names(&mut self, dir: u64) -> &mut Names {
@@ -595,13 +584,13 @@ impl State {
                     if dirs.insert(id) {
                         let dir = &self.dirs[&id];
                         todo.extend(dir.volatile.values().chain(dir.durable.values()));
-                        let here = |p: &&Pending| p.op.dirs().contains(&id);
-                        todo.extend(self.pending.iter().filter(here).map(|p| p.op.node()));
+                        let here = |p: &&Op| p.dirs().contains(&id);
+                        todo.extend(self.pending.iter().filter(here).map(|p| p.node()));
                     }
                 }
             }
         }
-        self.pending.retain(|p| p.op.dirs().iter().any(|d| dirs.contains(d)));
+        self.pending.retain(|p| p.dirs().iter().any(|d| dirs.contains(d)));
         self.dirs.retain(|id, _| dirs.contains(id));
         self.files.retain(|id, _| files.contains(id));
     }
@@ -609,13 +598,13 @@ impl State {
 
 /// Puts pending changes in any order, but those of one node in their own: else a name that was replaced could end up naming
 /// nothing.
-fn reorder(changes: &mut Vec<&Pending>, rng: &mut Rng) {
+fn reorder(changes: &mut Vec<&Op>, rng: &mut Rng) {
     let mut shuffled: Vec<usize> = (0..changes.len()).collect();
     rng.shuffle(&mut shuffled);
     for i in 0..shuffled.len() {
-        let node = changes[shuffled[i]].op.node();
+        let node = changes[shuffled[i]].node();
         for j in i + 1..shuffled.len() {
-            if changes[shuffled[j]].op.node() == node && shuffled[j] < shuffled[i] {
+            if changes[shuffled[j]].node() == node && shuffled[j] < shuffled[i] {
                 shuffled.swap(i, j);
             }
         }
