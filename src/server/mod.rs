@@ -50,9 +50,7 @@ impl Node {
         let admin = Admin::new(&config, metrics.clone());
         let http_task = env.spawn("http", http::serve(http_listener, admin.router(), phases.clone()));
 
-        let directory = open_directory(&config, &env).await?;
-        let quorum = start_quorum(&config, &env, &directory).await?;
-        let broker = Broker::start(env.clone(), config, metrics.clone(), directory, quorum).await?;
+        let broker = boot(config, env.clone(), metrics.clone()).await?;
 
         let shared = Arc::new(Shared::new(Kafka { broker: broker.clone() }, metrics));
         let open = Arc::<listener::Open>::default();
@@ -108,6 +106,14 @@ impl Node {
         broker.stop().await;
         tracing::info!("stopped");
     }
+}
+
+/// The part of a boot behind the sockets: data directory, metadata quorum, broker. For simulations, which have no sockets; others want [`Node::start`].
+/// An error is one sentence.
+pub async fn boot(config: Config, env: Env, metrics: Metrics) -> Result<Arc<Broker>, String> {
+    let directory = open_directory(&config, &env).await?;
+    let quorum = start_quorum(&config, &env, &directory).await?;
+    Broker::start(env, config, metrics, directory, quorum).await
 }
 
 /// Opens the data directory, made if absent.
