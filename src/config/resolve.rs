@@ -122,6 +122,11 @@ impl Config {
         levels.extend(self.given.get(name).map(|(v, source)| (name, v.clone(), *source)));
         let of_fields = self.of_fields(name).filter(|v| Some(v.as_str()) != definition.default);
         levels.extend(of_fields.map(|v| (name, v, Source::CommandLine)));
+        if name == "broker.id" && !self.given.contains_key(name) {
+            // The older name shows what the newer one says.
+            let source = self.given.get("node.id").map_or(Source::Default, |(_, source)| *source);
+            levels.push((name, self.node_id.to_string(), source));
+        }
         levels.extend(definition.default.map(|v| (name, v.to_owned(), Source::Default)));
         levels
     }
@@ -333,7 +338,7 @@ mod tests {
         let all = plain().resolve_broker(&Dynamic::default());
         let of = |name: &str| all.iter().find(|r| r.definition.name == name).unwrap();
         for d in broker_definitions().iter().filter(|d| d.effect != Effect::Removed) {
-            if !["listeners", "log.dirs", "millstream.http"].contains(&d.name) {
+            if !["listeners", "log.dirs", "millstream.http", "broker.id"].contains(&d.name) {
                 assert_eq!(of(d.name).value.as_deref(), d.default, "{}", d.name);
             }
         }
