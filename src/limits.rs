@@ -64,6 +64,8 @@ pub const METADATA_SEGMENT_BYTES: u32 = 64 << 20;
 pub const METADATA_TAIL_ENTRIES_MAX: usize = 1024;
 /// Entries of the metadata log between two snapshots.
 pub const METADATA_SNAPSHOT_ENTRIES: u64 = 1000;
+/// Bytes of commands, by their own estimate, after which a snapshot is made before [`METADATA_SNAPSHOT_ENTRIES`] came together.
+pub const METADATA_SNAPSHOT_BYTES: usize = 4 << 20;
 /// How long after its start the metadata log makes durable what the start appended, if no proposal did before, ms.
 pub const METADATA_SETTLE_MS: u64 = 100;
 /// File that makes room for deletions when the disk is full, bytes.

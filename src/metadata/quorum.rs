@@ -77,7 +77,7 @@ impl Quorum {
     pub async fn start(env: Env, directory: Directory, options: QuorumOptions) -> Result<Quorum, String> {
         let (publish, image) = watch::channel(Arc::new(Image::default()));
         let consensus = Arc::new(Consensus::start(&env, &directory, options.node_id, publish).await?);
-        if let Err(why) = enter(&consensus, &options).await {
+        if let Err(why) = enter(&consensus, &options, directory.was_clean()).await {
             let known =
                 image.borrow().brokers.get(&options.node_id).is_some_and(|b| b.directory_id == options.directory_id);
             if !known || consensus.failure().is_none() {
@@ -148,7 +148,7 @@ impl Quorum {
 }
 
 /// Initialises a new cluster and registers this broker, in one entry.
-async fn enter(consensus: &Consensus, options: &QuorumOptions) -> Result<(), String> {
+async fn enter(consensus: &Consensus, options: &QuorumOptions, clean: bool) -> Result<(), String> {
     let commands = [
         // Changes nothing in a cluster that has an id.
         Command::InitCluster { cluster_id: options.cluster_id.clone(), feature_level: FEATURE_LEVEL },
@@ -158,7 +158,7 @@ async fn enter(consensus: &Consensus, options: &QuorumOptions) -> Result<(), Str
             advertised: options.advertised.clone(),
             rack: options.rack.clone(),
             feature_level_max: FEATURE_LEVEL,
-            clean: true,
+            clean,
         },
     ];
     let answers = consensus.write(Arc::new(commands)).await.map_err(|e| match e {
@@ -183,6 +183,7 @@ async fn propose_all(
     let mut next: Option<Proposed> = None;
     let mut settling = std::pin::pin!(tokio::time::sleep(Duration::from_millis(limits::METADATA_SETTLE_MS)));
     let mut settled = false;
+    let mut unsnapped_bytes = 0;
     loop {
         let first = match next.take() {
             Some(first) => first,
@@ -223,6 +224,11 @@ async fn propose_all(
             Err(WriteError::NotLeader) => vec![Err(ProposeError::NoLeader); waiting.len()],
             Err(WriteError::Stopped(why)) => vec![Err(ProposeError::ReadOnly(why)); waiting.len()],
         };
+        unsnapped_bytes += bytes;
+        if unsnapped_bytes > limits::METADATA_SNAPSHOT_BYTES {
+            unsnapped_bytes = 0;
+            consensus.snapshot().await;
+        }
         // Who no longer waits has gone away.
         for (answer, to) in answers.into_iter().zip(waiting) {
             let _ = to.send(answer);

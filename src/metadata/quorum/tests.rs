@@ -265,6 +265,24 @@ async fn snapshots_cut_the_log_and_restore_the_image() {
 }
 
 #[tokio::test]
+async fn large_entries_bring_a_snapshot_before_their_number_does() {
+    let disk = SimDisk::new();
+    let node = Node::on(&disk).await.unwrap();
+    let value = "v".repeat(limits::METADATA_SNAPSHOT_BYTES / 2);
+    for n in 0..3 {
+        let configs = BTreeMap::from([("k".to_string(), value.clone())]);
+        let topics = vec![NewTopic { configs, ..new_topic(n + 1, &format!("t{n}"), &[&[1]]) }];
+        assert_eq!(node.quorum.propose(Command::CreateTopics { topics }).await, done());
+    }
+    let snapshot = path().join("metadata.snapshot");
+    while !disk.files().contains(&snapshot) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let before = facts(&node.quorum);
+    assert_eq!(facts(&Node::on(&disk.crash(1)).await.unwrap().quorum), before);
+}
+
+#[tokio::test]
 async fn a_failed_flush_makes_the_quorum_read_only_and_the_image_stays() {
     let disk = SimDisk::new();
     let node = Node::on(&disk).await.unwrap();

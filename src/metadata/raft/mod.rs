@@ -193,6 +193,12 @@ impl Consensus {
         if self.log.is_full() { self.log.keep_ballast().await.err() } else { None }
     }
 
+    /// Has a snapshot made, by and by: large entries should not wait for their number.
+    pub(super) async fn snapshot(&self) {
+        // Raft that has stopped says so to the next write.
+        let _ = self.raft.trigger().snapshot().await;
+    }
+
     /// Stops raft and closes the log cleanly.
     pub(super) async fn stop(&self, env: &Env) {
         if let Err(e) = self.raft.shutdown().await {
