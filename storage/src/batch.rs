@@ -411,8 +411,13 @@ mod tests {
             if let Ok(b) = check(&bytes) {
                 let payload = &bytes[HEADER_BYTES..b.size_bytes];
                 if b.compression() == 0 {
-                    let n = crate::record::records(payload, b.record_count).map(|r| r.unwrap().headers().count()).count();
-                    prop_assert_eq!(n as i32, b.record_count);
+                    let mut n = 0;
+                    for record in crate::record::records(payload, b.record_count) {
+                        let record = record.unwrap();
+                        prop_assert_eq!(record.headers().count(), record.header_count());
+                        n += 1;
+                    }
+                    prop_assert_eq!(n, b.record_count);
                 }
             }
         }

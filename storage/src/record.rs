@@ -83,12 +83,10 @@ impl<'a> Iterator for Records<'a> {
 
 /// Checks that `payload` holds exactly `count` well-formed records with offset deltas 0, 1, 2 and so on.
 pub(crate) fn check_dense(payload: &[u8], count: i32) -> Result<(), BatchError> {
-    let mut next = 0;
-    for record in records(payload, count) {
-        if record?.offset_delta != next {
+    for (record, delta) in records(payload, count).zip(0i32..) {
+        if record?.offset_delta != delta {
             return Err(BatchError::Invalid("offset deltas are not 0, 1, 2 and so on"));
         }
-        next += 1;
     }
     Ok(())
 }

@@ -173,7 +173,7 @@ impl Recovery<'_> {
         if last.base > log_end {
             return Ok(false);
         }
-        self.replace_last(position);
+        self.end_last_at(position)?;
         self.log_end = log_end;
         if epoch.is_some_and(|e| e != self.epochs.latest()) || self.epochs_changed {
             self.rebuild_epochs(log_end);
@@ -181,16 +181,23 @@ impl Recovery<'_> {
         Ok(true)
     }
 
-    /// The last segment, ending at `position`. Its file may hold more (an allocated tail), which an append cuts.
-    fn replace_last(&mut self, position: u64) {
+    /// The last segment ends at `position`. A clean stop cut its file there; what is behind comes from a later run that was lost with
+    /// its name in `opened`. It is cut durably: else a power cut among the next appends could bring it back between them.
+    fn end_last_at(&mut self, position: u64) -> Result<()> {
         let last = self.segments.pop().expect("there are segments");
-        self.segments.push(Arc::new(Segment::existing(
-            &self.o.dir,
-            self.o.health.mark(),
-            last.base,
-            i64::MAX,
-            position,
-        )));
+        let path = last.path();
+        if position < last.end_position() {
+            last.set_opened(None);
+            let cut = || {
+                let file = self.disk().open(path, Open::Write)?;
+                file.set_len(position)?;
+                file.sync()
+            };
+            cut().map_err(|e| Error::io("cut", path, e))?;
+        }
+        let ended = Segment::existing(&self.o.dir, self.o.health.mark(), last.base, i64::MAX, position);
+        self.segments.push(Arc::new(ended));
+        Ok(())
     }
 
     /// Checks everything from `recovery_point` on, cuts behind it, and makes the rest durable.

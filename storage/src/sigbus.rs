@@ -1,7 +1,7 @@
 //! Survives SIGBUS in mapped files: a disk error under a map, or a file cut by somebody else.
 //!
 //! A fixed table names the live regions. The handler finds the region that holds the faulting address, maps zeros over the
-//! page, sets the region's mark (and that of its data directory) and returns: the access goes on and sees zeros. Whoever
+//! page, sets the mark of the region's data directory and returns: the access goes on and sees zeros. Whoever
 //! read or wrote checks the mark before answering. An address of no region goes to the handler that was there before.
 //!
 //! The table is read in the handler without a lock: each slot carries a version, odd while it changes. It is changed under a
@@ -18,7 +18,7 @@ use std::{
 /// Most regions protected at once; more than `vm.max_map_count` allows by default.
 const SLOTS: usize = 65_536;
 
-/// Protects `range` (addresses of one map) until the registration drops: on a fault inside, `mark` is set too. `None` when
+/// Protects `range` (addresses of one map) until the registration drops: on a fault inside, `mark` is set. `None` when
 /// the table is full or the handler cannot be installed: the region then goes unprotected.
 ///
 /// The registration must outlive every access to the range, and must drop before the range is unmapped.
@@ -52,13 +52,6 @@ pub(crate) struct Registration {
     _mark: Arc<AtomicBool>,
 }
 
-impl Registration {
-    /// Whether a page of this region could not be read or written since it was registered.
-    pub(crate) fn faulted(&self) -> bool {
-        TABLE[self.index].faulted.load(Ordering::Acquire)
-    }
-}
-
 impl Drop for Registration {
     fn drop(&mut self) {
         let mut free = FREE.lock().unwrap_or_else(|e| e.into_inner());
@@ -73,17 +66,17 @@ struct Slot {
     start: AtomicUsize,
     end: AtomicUsize,
     mark: AtomicPtr<AtomicBool>,
-    faulted: AtomicBool,
 }
 
 impl Slot {
-    const EMPTY: Slot = Slot {
-        version: AtomicUsize::new(0),
-        start: AtomicUsize::new(0),
-        end: AtomicUsize::new(0),
-        mark: AtomicPtr::new(std::ptr::null_mut()),
-        faulted: AtomicBool::new(false),
-    };
+    const fn empty() -> Slot {
+        Slot {
+            version: AtomicUsize::new(0),
+            start: AtomicUsize::new(0),
+            end: AtomicUsize::new(0),
+            mark: AtomicPtr::new(std::ptr::null_mut()),
+        }
+    }
 
     /// Only under the lock of `FREE`.
     fn set(&self, range: Range<usize>, mark: *mut AtomicBool) {
@@ -93,7 +86,6 @@ impl Slot {
         self.start.store(range.start, Ordering::Relaxed);
         self.end.store(range.end, Ordering::Relaxed);
         self.mark.store(mark, Ordering::Relaxed);
-        self.faulted.store(false, Ordering::Relaxed);
         self.version.store(version + 2, Ordering::Release);
     }
 
@@ -113,7 +105,7 @@ impl Slot {
     }
 }
 
-static TABLE: [Slot; SLOTS] = [const { Slot::EMPTY }; SLOTS];
+static TABLE: [Slot; SLOTS] = [const { Slot::empty() }; SLOTS];
 /// Slots the handler looks at: 0..USED.
 static USED: AtomicUsize = AtomicUsize::new(0);
 /// Slots below USED that are empty. Its lock guards every change of the table.
@@ -159,10 +151,10 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
     unsafe { *libc::__errno_location() = errno };
 }
 
-/// Maps zeros over the page of `address` when a live region holds it, and sets its marks.
+/// Maps zeros over the page of `address` when a live region holds it, and sets its mark.
 fn replace_page(address: usize) -> bool {
     let used = USED.load(Ordering::Acquire);
-    let Some((slot, mark)) = TABLE[..used].iter().find_map(|s| s.find(address).map(|m| (s, m))) else {
+    let Some(mark) = TABLE[..used].iter().find_map(|s| s.find(address)) else {
         return false;
     };
     let page_bytes = PAGE_BYTES.load(Ordering::Relaxed);
@@ -182,7 +174,6 @@ fn replace_page(address: usize) -> bool {
     if mapped == libc::MAP_FAILED {
         return false;
     }
-    slot.faulted.store(true, Ordering::Release);
     // SAFETY: the slot was at rest when read and its region is alive (see above), so its `Registration` is, which holds the
     // `Arc` that `mark` points into.
     unsafe { (*mark).store(true, Ordering::Release) };
@@ -250,19 +241,18 @@ mod tests {
         let (_other_file, other, _) = mapped_pages(1);
         let mark = Arc::new(AtomicBool::new(false));
         let other_mark = Arc::new(AtomicBool::new(false));
-        let other_registration = register(range(&other), &other_mark).unwrap();
-        let registration = register(range(&map), &mark).unwrap();
+        let _other_registration = register(range(&other), &other_mark).unwrap();
+        let _registration = register(range(&map), &mark).unwrap();
         file.set_len(page as u64).unwrap();
         assert_eq!(byte(&map, 10), 7);
-        assert!(!registration.faulted());
+        assert!(!mark.load(Ordering::Acquire));
         assert_eq!(byte(&map, 2 * page + 5), 0);
-        assert!(registration.faulted());
         assert!(mark.load(Ordering::Acquire));
         assert_eq!(byte(&map, page + 5), 0, "a second page of the same region");
         // SAFETY: inside the map; the page is anonymous by now.
         unsafe { map.as_mut_ptr().add(page).write_volatile(1) };
         assert_eq!(byte(&other, 0), 7);
-        assert!(!other_registration.faulted() && !other_mark.load(Ordering::Acquire));
+        assert!(!other_mark.load(Ordering::Acquire));
     }
 
     #[test]
@@ -277,7 +267,7 @@ mod tests {
                         let registration = register(range(&map), &mark).unwrap();
                         file.set_len(0).unwrap();
                         assert_eq!(byte(&map, page), 0);
-                        assert!(registration.faulted() && mark.load(Ordering::Acquire));
+                        assert!(mark.load(Ordering::Acquire));
                         drop(registration);
                         drop(map);
                     }
@@ -289,16 +279,16 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_starts_without_the_fault_of_its_last_region() {
-        let mark = Arc::new(AtomicBool::new(false));
+    fn a_fault_marks_its_own_directory_in_a_slot_used_before() {
         for cut in [true, false, true, false] {
             let (file, map, page) = mapped_pages(1);
+            let mark = Arc::new(AtomicBool::new(false));
             let registration = register(range(&map), &mark).unwrap();
             if cut {
                 file.set_len(0).unwrap();
             }
             assert_eq!(byte(&map, page / 2), if cut { 0 } else { 7 });
-            assert_eq!(registration.faulted(), cut);
+            assert_eq!(mark.load(Ordering::Acquire), cut);
             drop(registration);
         }
     }
