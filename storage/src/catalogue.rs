@@ -281,7 +281,7 @@ fn parse_opened(bytes: &[u8]) -> Slots {
     out
 }
 
-/// The `opened` file of one generation, as its only writer sees it. The file is made by the first slot.
+/// The `opened` file of one generation, as its only writer sees it.
 #[derive(Debug)]
 pub(crate) struct OpenedWriter {
     path: PathBuf,
@@ -311,10 +311,36 @@ impl OpenedSync {
 }
 
 impl OpenedWriter {
-    /// Continues the file of `generation` after `end_bytes` (0 when there is none yet). What it holds counts as not synced.
+    /// Continues the file of `generation` after `end_bytes` (0 when it has no slot, or is not there). What it holds counts as not
+    /// synced.
     pub(crate) fn new(root: &Path, generation: u64, end_bytes: u64) -> OpenedWriter {
         let path = opened_path(root, generation);
         OpenedWriter { path, generation, file: None, end_bytes, allocated_bytes: 0, synced_bytes: 0, named: false }
+    }
+
+    /// Makes the file of a new generation, with room for slots: an error says that there is none, and the old file, which has
+    /// room, stays in use. What an earlier crash left there goes.
+    pub(crate) fn create(disk: &dyn Disk, root: &Path, generation: u64) -> Result<OpenedWriter> {
+        let mut writer = OpenedWriter::new(root, generation, 0);
+        let file = writer.file(disk)?;
+        file.set_len(0).map_err(|e| Error::io("cut", &writer.path, e))?;
+        match writer.make_room(disk) {
+            Ok(()) => Ok(writer),
+            Err(e) => {
+                let _ = disk.remove_file(&writer.path);
+                Err(e)
+            }
+        }
+    }
+
+    /// Sees that the next slots find room even when the disk is full by then, so that retention, which makes room, can say what
+    /// it does.
+    pub(crate) fn make_room(&mut self, disk: &dyn Disk) -> Result<()> {
+        let wanted = (self.end_bytes + 1).next_multiple_of(OPENED_STEP_BYTES);
+        let file = self.file(disk)?;
+        file.allocate(wanted).map_err(|e| Error::io("allocate", &self.path, e))?;
+        self.allocated_bytes = wanted;
+        Ok(())
     }
 
     /// Whether it has no slot.
@@ -373,14 +399,11 @@ impl OpenedWriter {
     }
 
     fn file(&mut self, disk: &dyn Disk) -> Result<Arc<dyn DiskFile>> {
-        if self.file.is_none() {
-            let file = disk.open(&self.path, Open::Create).map_err(|e| Error::io("create", &self.path, e))?;
-            if self.end_bytes == 0 {
-                file.set_len(0).map_err(|e| Error::io("cut", &self.path, e))?; // what an earlier crash left
-            }
-            self.file = Some(file);
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
         }
-        Ok(self.file.clone().expect("opened above"))
+        let file = disk.open(&self.path, Open::Create).map_err(|e| Error::io("create", &self.path, e))?;
+        Ok(self.file.insert(file).clone())
     }
 }
 

@@ -140,7 +140,8 @@ impl Directory {
         let lock = make_and_lock(&*disk, path)?;
         let identity = Identity::load_or_create(&*disk, path, &options)?;
         let start = Start::read(&*disk, path, options.now_ms)?;
-        let opened = OpenedWriter::new(path, start.opened_generation, start.opened_bytes);
+        let mut opened = OpenedWriter::new(path, start.opened_generation, start.opened_bytes);
+        let _ = opened.make_room(&*disk); // a full disk may be given room later
         let register = Register::new(disk, path.to_path_buf(), Health::new(), start.known, opened, start.catalogued);
         Ok(Directory {
             inner: Arc::new(Inner {
@@ -421,10 +422,10 @@ impl Directory {
     }
 }
 
-/// Figures of a partition of which nothing is known but that it has files.
 /// The log start of a partition that no catalogue tells of: where its first segment begins.
 pub(crate) const START_UNKNOWN: i64 = -1;
 
+/// Figures of a partition of which nothing is known but that it has files.
 fn from_the_beginning() -> LogStat {
     LogStat { expires_ms: i64::MAX, latest_epoch: -1, needs_recovery: true, ..LogStat::default() }
 }
@@ -565,7 +566,7 @@ impl Start {
         }
         // A generation that no older `opened` can be taken for.
         let generation = newest + 2;
-        let mut writer = OpenedWriter::new(root, generation, 0);
+        let mut writer = OpenedWriter::create(disk, root, generation)?;
         writer.append(disk, &slots_of(&known))?;
         if let Some(sync) = writer.unsynced(disk)? {
             sync.run()?;

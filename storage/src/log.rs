@@ -841,7 +841,18 @@ impl Log {
         self.seat.log_start(offset)?;
         self.make_dir()?;
         let path = self.shared().dir.join(recovery::LOG_START_FILE);
-        checkpoint::write_atomic(&*self.shared().disk, &path, &offset.to_be_bytes())
+        let shared = self.shared();
+        match checkpoint::write_atomic(&*shared.disk, &path, &offset.to_be_bytes()) {
+            // What makes room on a full disk must not need any. Without the file, the word in `opened` stands, and then the catalogue.
+            Err(Error::NoSpace { .. }) => {
+                match shared.disk.remove_file(&path) {
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
+                    _ => {}
+                }
+                shared.disk.sync_dir(&shared.dir).map_err(|e| Error::io("sync", &shared.dir, e))
+            }
+            done => done,
+        }
     }
 
     /// Applies retention by time and size to closed segments below `high_watermark` (and rolls an expired active one); returns how many

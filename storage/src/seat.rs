@@ -311,7 +311,7 @@ impl Register {
             let state = &mut *self.lock();
             let names = state.names_to_keep();
             if state.opened.generation == state.catalogued {
-                let mut next = OpenedWriter::new(&self.root, state.catalogued + 1, 0);
+                let mut next = OpenedWriter::create(&*self.disk, &self.root, state.catalogued + 1)?;
                 next.append(&*self.disk, &names)?;
                 state.opened = next;
                 state.must_sync_bytes = state.opened.end_bytes();

@@ -423,7 +423,7 @@ fn a_full_disk_refuses_appends_and_nothing_else() {
     directory.write_catalogue(1_000).unwrap(); // no `opened` file now: the next first append must make one
     disk.set_capacity(Some(disk.used_bytes()));
     let mut a = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
-    assert!(matches!(append(&mut a), Err(Error::NoSpace { .. })));
+    assert!(matches!(append_bytes(&mut a, &[0; 9000]), Err(Error::NoSpace { .. })));
     assert_holds(&a, 1);
     assert_eq!(directory.failure(), None);
     directory.delete_partition(id(1, 0), "t", Some(&mut a)).unwrap();
@@ -528,5 +528,39 @@ fn names_entered_while_catalogues_are_written_are_not_lost() {
             let log = directory.open_log(id(topic, partition), &format!("t{topic}"), small(), 1_000).unwrap();
             assert_holds(&log, 1);
         }
+    }
+}
+
+#[test]
+fn retention_and_delete_records_make_room_on_a_full_disk() {
+    for by_retention in [false, true] {
+        let disk = SimDisk::new();
+        let directory = open(&disk);
+        let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        for _ in 0..40 {
+            append_bytes(&mut log, &[0; 9000]).unwrap();
+        }
+        flush(&directory, &[&log]).unwrap();
+        directory.write_catalogue(1_000).unwrap();
+        disk.set_capacity(Some(disk.used_bytes()));
+        while append_bytes(&mut log, &[0; 9000]).is_ok() {}
+        let end = log.reader().log_end();
+        flush(&directory, &[&log]).unwrap();
+        if by_retention {
+            log.set_config(LogConfig { retention_bytes: 100 << 10, ..small() });
+            assert!(log.retain(2_000, end).unwrap() > 0);
+        } else {
+            assert_eq!(log.delete_records(35, end, 2_000).unwrap(), 35);
+        }
+        let start = log.reader().log_start();
+        assert!(start > 20, "{start}");
+        // A power loss now comes back to the same start.
+        let after = open(&disk.crash(1)).open_log(id(1, 0), "t", small(), 3_000).unwrap();
+        assert_eq!((after.reader().log_start(), after.reader().log_end()), (start, end));
+        log.remove_deleted(100_000);
+        append_bytes(&mut log, &[0; 9000]).unwrap();
+        flush(&directory, &[&log]).unwrap();
+        let after = open(&disk.crash(2)).open_log(id(1, 0), "t", small(), 3_000).unwrap();
+        assert_eq!((after.reader().log_start(), after.reader().log_end()), (start, end + 1));
     }
 }
