@@ -840,16 +840,16 @@ impl Log {
         self.seat.note()?;
         self.seat.log_start(offset)?;
         self.make_dir()?;
-        let path = self.shared().dir.join(recovery::LOG_START_FILE);
         let shared = self.shared();
+        let path = shared.dir.join(recovery::LOG_START_FILE);
         match checkpoint::write_atomic(&*shared.disk, &path, &offset.to_be_bytes()) {
-            // What makes room on a full disk must not need any. Without the file, the word in `opened` stands, and then the catalogue.
-            Err(Error::NoSpace { .. }) => {
+            // What makes room on a full disk must not need any: the word in `opened` is made durable, and the file's older one goes.
+            Err(Error::NoSpace { .. }) if self.seat.is_told() => {
+                self.seat.before_flush()?;
                 match shared.disk.remove_file(&path) {
-                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(Error::io("remove", &path, e)),
-                    _ => {}
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path, e)),
+                    _ => shared.disk.sync_dir(&shared.dir).map_err(|e| Error::io("sync", &shared.dir, e)),
                 }
-                shared.disk.sync_dir(&shared.dir).map_err(|e| Error::io("sync", &shared.dir, e))
             }
             done => done,
         }

@@ -856,4 +856,105 @@ mod power_cuts {
             run(seed);
         }
     }
+
+    #[test]
+    fn a_full_disk_refuses_appends_and_loses_nothing() {
+        let disk = SimDisk::new();
+        let config = LogConfig { segment_bytes: 256 << 10, ..LogConfig::default() };
+        let open = |disk: &SimDisk| {
+            let options = crate::DirectoryOptions {
+                node_id: 1,
+                cluster_id: "c".into(),
+                directory_id: "d".into(),
+                now_ms: 0,
+                open_segments_max: 100,
+            };
+            let directory = crate::Directory::open(Arc::new(disk.clone()), Path::new("/data"), options).unwrap();
+            let log = directory.open_log(PartitionId { topic_id: [1; 16], partition: 0 }, "t", config.clone(), 0);
+            (directory, log.unwrap())
+        };
+        let (directory, mut log) = open(&disk);
+        disk.set_capacity(Some(1_000_000));
+        let mut refused = 0;
+        while refused < 5 {
+            let bytes = batch(1, 3000, 0);
+            let header = batch::check(&bytes).unwrap();
+            match log.append_as_leader(&bytes, &header, 0, TimestampType::CreateTime, 0) {
+                Ok(_) => assert_eq!(refused, 0),
+                Err(Error::NoSpace { .. }) => refused += 1,
+                Err(e) => panic!("{e}"),
+            }
+        }
+        let end = log.reader().log_end();
+        assert!(log.reader().size_bytes() > 900_000, "{} of 1,000,000 bytes were used", log.reader().size_bytes());
+        assert_eq!(*directory.flush(&[log.reader().dirty().unwrap()]).ends[0].as_ref().unwrap(), end);
+        assert_eq!(contents(&log).len() as i64, end);
+        // Recovery needs no room.
+        let again = disk.kill();
+        again.set_capacity(Some(again.used_bytes()));
+        let (_directory, mut log) = open(&again);
+        assert_eq!(contents(&log).len() as i64, end);
+        assert!(append_some(&mut log).is_err());
+        // Room is made by deleting, and appends go on.
+        log.delete_records(end - 1, end, 0).unwrap();
+        log.remove_deleted(i64::MAX);
+        assert_eq!(append_some(&mut log).unwrap().base_offset, end);
+        drop(log);
+        let (_directory, log) = open(&again.kill());
+        assert_eq!((log.reader().log_start(), log.reader().log_end()), (end - 1, end + 1));
+        log.close(0).unwrap();
+    }
+
+    /// With damage in the middle of what is recovered, on a full disk.
+    #[test]
+    fn what_is_cut_is_kept_without_free_space() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        let config = LogConfig::default();
+        let mut log = open(&disk, None, &config).unwrap();
+        for _ in 0..20 {
+            append_some(&mut log).unwrap();
+        }
+        let size = log.reader().size_bytes() / 20;
+        log.reader().dirty().unwrap().flush().unwrap();
+        let path = segment::file_name(Path::new(DIR), 0, "log");
+        disk.flip_bit(&path, 10 * size + 100, 3).unwrap();
+        let stat = Some(LogStat { recovery_point: 0, needs_recovery: true, ..log.stat() });
+        disk.set_capacity(Some(disk.used_bytes()));
+        let mut log = open(&disk, stat, &config).unwrap();
+        assert_eq!(log.reader().log_end(), 10);
+        assert_eq!(contents(&log).len(), 10);
+        assert!(
+            disk.open(&path, Open::Read).unwrap().len().unwrap() >= 20 * size,
+            "no room for a copy: the bytes stay"
+        );
+        disk.set_capacity(None);
+        append_some(&mut log).unwrap();
+        log.reader().dirty().unwrap().flush().unwrap();
+        let stat = Some(LogStat { recovery_point: 0, needs_recovery: true, ..log.stat() });
+        let log = open(&disk.kill(), stat, &config).unwrap();
+        assert_eq!(log.reader().log_end(), 11, "and do not come back");
+    }
+
+    #[test]
+    fn a_failed_sync_is_final() {
+        let disk = SimDisk::new();
+        disk.create_dir_all(Path::new("/data")).unwrap();
+        let mut log = open(&disk, None, &LogConfig::default()).unwrap();
+        append_some(&mut log).unwrap();
+        disk.fail_nth_sync(1);
+        let dirty = log.reader().dirty().unwrap();
+        assert!(dirty.flush().is_err());
+        assert_eq!(log.reader().durable_end(), 0);
+        assert!(matches!(dirty.flush(), Err(Error::DirectoryFailed { .. })));
+        assert!(matches!(append_some(&mut log), Err(Error::DirectoryFailed { .. })));
+        assert_eq!(contents(&log).len(), 1, "reads go on");
+        assert!(log.close(0).is_err());
+    }
+
+    fn append_some(log: &mut Log) -> Result<Appended> {
+        let bytes = batch(1, 1000, 0);
+        let header = batch::check(&bytes).unwrap();
+        log.append_as_leader(&bytes, &header, 0, TimestampType::CreateTime, 0)
+    }
 }

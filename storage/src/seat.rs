@@ -109,6 +109,11 @@ impl Seat {
         register.sync_opened()
     }
 
+    /// Whether a directory listens.
+    pub(crate) fn is_told(&self) -> bool {
+        self.register.is_some()
+    }
+
     /// Before a flush that is not part of a round (close, truncation): makes durable that `opened` names the log, and the name of
     /// its directory. Blocks.
     pub(crate) fn before_flush(&self) -> Result<()> {

@@ -297,10 +297,6 @@ impl Segment {
         }
     }
 
-    pub(crate) fn set_max_timestamp(&self, timestamp: i64) {
-        self.max_timestamp.store(timestamp, Ordering::Relaxed);
-    }
-
     /// Bytes from `position` on were checked (they are about to be written, or recovery read them).
     pub(crate) fn set_checked_from(&self, position: u64) {
         self.checked_from.fetch_min(position, Ordering::Relaxed);
