@@ -512,6 +512,19 @@ fn every_served_api_is_in_the_protocol_page() {
     report("docs/protocol.md and the table of APIs differ", wrong);
 }
 
+#[test]
+fn every_metric_is_in_the_metrics_page() {
+    let source = fs::read_to_string(root().join("src/metrics.rs")).unwrap();
+    let page = fs::read_to_string(root().join("docs/metrics.md")).expect("docs/metrics.md");
+    let names = |text: &str, quote: char| {
+        let names = text.split(quote).filter(|n| n.starts_with("millstream_"));
+        names.filter(|n| n.chars().all(|c| c.is_ascii_lowercase() || c == '_')).map(str::to_string).collect()
+    };
+    let (declared, told): (BTreeSet<String>, BTreeSet<String>) = (names(&source, '"'), names(&page, '`'));
+    assert!(declared.len() > 5, "{declared:?}");
+    report("metrics and docs/metrics.md differ", declared.symmetric_difference(&told).cloned().collect());
+}
+
 /// Text of the repository must make sense on any machine: no paths of the one it was written on, no hosts but public ones, nothing left open.
 #[test]
 fn the_repository_names_no_private_places() {
