@@ -220,6 +220,11 @@ impl LogReader {
             return Ok(None);
         }
         let segments = shared.segments.load();
+        // The start moves before the list loses its oldest: a list without them is met with the new start, not answered with what follows.
+        let start = self.log_start();
+        if offset < start {
+            return Err(Error::OffsetOutOfRange { offset, start, end: log_end });
+        }
         let first = segments.partition_point(|s| s.base <= offset).saturating_sub(1);
         for (i, segment) in segments.iter().enumerate().skip(first) {
             if segment.base >= end {
