@@ -382,6 +382,12 @@ mod tests {
     /// A seeded generator (xorshift).
     struct Random(u64);
     impl Random {
+        /// Replayed by `MILLSTREAM_SEED`.
+        fn seeded(seed: u64) -> Random {
+            let seed = std::env::var("MILLSTREAM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
+            println!("MILLSTREAM_SEED={seed}");
+            Random(seed.max(1))
+        }
         fn next(&mut self) -> u64 {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
@@ -477,6 +483,12 @@ mod tests {
         }
     }
 
+    /// `MILLSTREAM_PREFLIGHT_ROUNDS` times as many as usual.
+    fn rounds(usual: usize) -> usize {
+        let times = std::env::var("MILLSTREAM_PREFLIGHT_ROUNDS").ok().and_then(|times| times.parse().ok());
+        usual * times.unwrap_or(1)
+    }
+
     type Written = (Vec<u8>, Vec<(usize, usize)>);
 
     fn write(shape: &Shape, version: i16, random: &mut Random) -> Written {
@@ -507,9 +519,9 @@ mod tests {
 
     #[test]
     fn shapes_are_what_the_decoder_reads() {
-        let mut random = Random(0x5eed);
+        let mut random = Random::seeded(0x5eed);
         for (shape, version) in served() {
-            for round in 0..50 {
+            for round in 0..rounds(50) {
                 let (body, _) = write(shape, version, &mut random);
                 let what = format!("API {} v{version} round {round} {body:?}", shape.key);
                 assert_eq!(check(shape.key, version, &body), Ok(()), "{what}");
@@ -522,9 +534,9 @@ mod tests {
 
     #[test]
     fn truncated_messages_are_refused_by_both() {
-        let mut random = Random(0xcafe);
+        let mut random = Random::seeded(0xcafe);
         for (shape, version) in served() {
-            for _ in 0..5 {
+            for _ in 0..rounds(5) {
                 let (body, _) = write(shape, version, &mut random);
                 for end in 0..body.len() {
                     assert!(check(shape.key, version, &body[..end]).is_err(), "API {} v{version} {end}", shape.key);
@@ -536,9 +548,9 @@ mod tests {
 
     #[test]
     fn mutated_lengths_get_the_same_verdict() {
-        let mut random = Random(0xfeed);
+        let mut random = Random::seeded(0xfeed);
         for (shape, version) in served() {
-            for _ in 0..20 {
+            for _ in 0..rounds(20) {
                 let (body, lengths) = write(shape, version, &mut random);
                 for (position, width) in lengths {
                     for value in [-2i32, -1, 0, 1, 5, 0x7fff, i32::MAX, i32::MIN] {
@@ -560,9 +572,9 @@ mod tests {
 
     #[test]
     fn random_bytes_get_the_same_verdict() {
-        let mut random = Random(0xbabe);
+        let mut random = Random::seeded(0xbabe);
         for (shape, version) in served() {
-            for _ in 0..200 {
+            for _ in 0..rounds(200) {
                 let (mut body, _) = write(shape, version, &mut random);
                 for _ in 0..1 + random.below(3) {
                     if !body.is_empty() {
