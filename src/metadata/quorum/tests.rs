@@ -264,6 +264,54 @@ async fn snapshots_cut_the_log_and_restore_the_image() {
     assert!(stat.log_start > limits::METADATA_SNAPSHOT_ENTRIES as i64, "{stat:?}");
 }
 
+/// A snapshot, and the cut of the log after it, may end after any operation (of which each fourth is tried; `EACH=1` tries all).
+#[tokio::test]
+async fn a_snapshot_may_be_cut_short_anywhere() {
+    let each = std::env::var("EACH").ok().and_then(|s| s.parse().ok()).unwrap_or(4);
+    let set = |n: u64| {
+        let value = Some(n.to_string());
+        Command::AlterConfigs {
+            changes: vec![(ConfigResource::BrokerDefault, BTreeMap::from([("n".to_string(), value)]))],
+        }
+    };
+    let base = SimDisk::new();
+    let node = Node::on(&base).await.unwrap();
+    let mut last = 0;
+    while node.quorum.image().index + 20 < limits::METADATA_SNAPSHOT_ENTRIES {
+        last += 1;
+        assert_eq!(node.quorum.propose(set(last)).await, done());
+    }
+    node.stop().await;
+    let (mut n, mut snapshots) = (0, 0);
+    loop {
+        let disk = base.kill();
+        disk.crash_after_ops(n);
+        let mut answered = last;
+        if let Ok(node) = Node::on(&disk).await {
+            for value in last + 1..last + 40 {
+                match node.quorum.propose(set(value)).await {
+                    Ok(_) => answered = value,
+                    Err(_) => break,
+                }
+            }
+            if !disk.crashed() {
+                node.quorum.stop().await;
+            }
+        }
+        let finished = !disk.crashed();
+        let left = if n / each % 2 == 0 { disk.crash(n) } else { disk.kill() };
+        snapshots += usize::from(left.files().contains(&path().join("metadata.snapshot")));
+        let node = Node::on(&left).await.unwrap_or_else(|e| panic!("after {n} operations: {e}"));
+        let found = node.quorum.image().config(&ConfigResource::BrokerDefault).unwrap()["n"].parse::<u64>().unwrap();
+        assert!(found >= answered, "after {n} operations: {found}, but {answered} was answered");
+        if finished {
+            break;
+        }
+        n += each;
+    }
+    assert!(n > 60 && snapshots > 0, "{n} operations, {snapshots} snapshots");
+}
+
 #[tokio::test]
 async fn large_entries_bring_a_snapshot_before_their_number_does() {
     let disk = SimDisk::new();
