@@ -57,9 +57,8 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
         match made {
             Ok(new) => {
                 let resolved = broker.config.resolve_topic(&new.configs, &dynamic);
-                let id = if message.validate_only { Uuid::nil() } else { new.id };
                 result
-                    .with_topic_id(id)
+                    .with_topic_id(new.id)
                     .with_num_partitions(new.assignments.len() as i32)
                     .with_replication_factor(new.assignments.first().map_or(0, Vec::len) as i16)
                     .with_configs(Some(resolved.iter().map(setting).collect()))

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
     DeleteTopicsRequest, DeleteTopicsResponse, delete_topics_request::DeleteTopicState,
     delete_topics_response::DeletableTopicResult,
 };
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use uuid::Uuid;
 
 /// A topic asked for, as far as it is known.
@@ -58,15 +58,35 @@ pub async fn handle(request: Request<'_>, message: DeleteTopicsRequest) -> Outco
     Outcome::Reply(reply::message(&request.header, &response))
 }
 
-/// What is asked for, found in the image. A topic named twice (by name, by id, or both) is deleted by neither.
+/// What is asked for, found in the image. A topic asked for twice (by name, by id, or both) is answered once and not deleted.
 fn targets(image: &Image, asked: &[DeleteTopicState]) -> Vec<Target> {
-    let mut found: Vec<Target> = asked.iter().map(|topic| target(image, topic)).collect();
-    let mut times: BTreeMap<Uuid, usize> = BTreeMap::new();
-    for target in found.iter().filter(|t| t.verdict.is_ok()) {
-        *times.entry(target.id).or_default() += 1;
-    }
-    for target in found.iter_mut().filter(|t| times.get(&t.id).is_some_and(|n| *n > 1)) {
-        target.verdict = Err(Fault::new(ResponseError::InvalidRequest, "the request names this topic more than once"));
+    let twice = || Err(Fault::new(ResponseError::InvalidRequest, "the request names this topic more than once"));
+    let mut found: Vec<Target> = Vec::with_capacity(asked.len());
+    let mut names: HashMap<&str, usize> = HashMap::new();
+    let mut ids: HashMap<Uuid, usize> = HashMap::new();
+    for topic in asked {
+        let place = found.len();
+        let by_name = topic.name.as_ref().filter(|_| topic.topic_id.is_nil());
+        if let Some(name) = by_name {
+            let first = *names.entry(name.as_str()).or_insert(place);
+            if first != place {
+                (found[first].id, found[first].verdict) = (Uuid::nil(), twice());
+                continue;
+            }
+        }
+        let target = target(image, topic);
+        let known = target.verdict.is_ok() || (topic.name.is_none() && !target.id.is_nil());
+        if known && let Some(first) = ids.get(&target.id) {
+            if let Some(name) = by_name {
+                names.insert(name.as_str(), *first);
+            }
+            (found[*first].id, found[*first].verdict) = (target.id, twice());
+            continue;
+        }
+        if known {
+            ids.insert(target.id, place);
+        }
+        found.push(target);
     }
     found
 }
@@ -118,7 +138,12 @@ mod tests {
             ]),
             [Some(UnknownTopicOrPartition), Some(UnknownTopicId), Some(InvalidRequest), Some(InvalidRequest)]
         );
-        assert_eq!(codes(&[by(Some("a"), Uuid::nil()), by(None, a)]), [Some(InvalidRequest); 2]);
+        assert_eq!(codes(&[by(Some("a"), Uuid::nil()), by(None, a), by(None, b)]), [Some(InvalidRequest), None]);
+        assert_eq!(codes(&[by(None, a), by(Some("a"), Uuid::nil()), by(None, a)]), [Some(InvalidRequest)]);
+        assert_eq!(codes(&[by(Some("a"), Uuid::nil()), by(Some("a"), Uuid::nil())]), [Some(InvalidRequest)]);
+        assert_eq!(codes(&[by(Some("x"), Uuid::nil()), by(Some("x"), Uuid::nil())]), [Some(InvalidRequest)]);
+        let (a_by_name, b_by_name) = (by(Some("a"), Uuid::nil()), by(Some("b"), Uuid::nil()));
+        assert_eq!(codes(&[by(None, a), a_by_name.clone(), b_by_name, a_by_name]), [Some(InvalidRequest), None]);
         assert_eq!(targets(&image, &[by(None, b)])[0].name.as_deref(), Some("b"));
     }
 }

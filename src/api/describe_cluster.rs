@@ -20,10 +20,8 @@ pub async fn handle(request: Request<'_>, message: DescribeClusterRequest) -> Ou
         _ => Some((ResponseError::UnsupportedEndpointType, "there is no such type of endpoint")),
     };
     if let Some((error, why)) = refused {
-        let response = DescribeClusterResponse::default()
-            .with_error_code(error.code())
-            .with_error_message(Some(why.into()))
-            .with_endpoint_type(message.endpoint_type);
+        let response =
+            DescribeClusterResponse::default().with_error_code(error.code()).with_error_message(Some(why.into()));
         return Outcome::Reply(reply::message(&request.header, &response));
     }
     let image = broker.quorum.image();

@@ -47,11 +47,9 @@ pub async fn handle(request: Request<'_>, message: IncrementalAlterConfigsReques
     let mut topic_changes: Vec<(usize, Uuid, Change)> = Vec::new();
     let mut other_changes: Vec<(usize, ConfigResource, Change)> = Vec::new();
     for resource in &message.resources {
-        let planned = match times.remove(&(resource.resource_type, resource.resource_name.as_str())) {
-            // Answered already.
-            None => continue,
-            Some(1) => plan(broker, resource),
-            Some(_) => Err(Fault::new(ResponseError::InvalidRequest, "the request names this resource more than once")),
+        let planned = match times[&(resource.resource_type, resource.resource_name.as_str())] {
+            1 => plan(broker, resource),
+            _ => Err(Fault::new(ResponseError::InvalidRequest, "the request names this resource more than once")),
         };
         let place = answers.len();
         answers.push((resource, planned.as_ref().map(|_| ()).map_err(Clone::clone)));
@@ -91,6 +89,7 @@ fn plan(broker: &Broker, resource: &AlterConfigsResource) -> Result<(Target, Cha
     let name = resource.resource_name.as_str();
     let dynamic = broker.dynamic();
     match resource.resource_type {
+        TOPIC if name.is_empty() => Err(Fault::new(ResponseError::InvalidRequest, "the topic has no name")),
         TOPIC => {
             let image = broker.quorum.image();
             let Some(topic) = image.topic(name) else {
@@ -117,12 +116,21 @@ fn plan(broker: &Broker, resource: &AlterConfigsResource) -> Result<(Target, Cha
 
 /// What differs between the settings of topics and of brokers.
 struct Rules {
+    /// What a value that is refused is called (Kafka has two codes for it).
+    refusal: ResponseError,
     kind: fn(&str) -> Option<Kind>,
     validate: fn(&str, &str) -> Result<(), String>,
 }
-const TOPICS: Rules = Rules { kind: |name| topic_definition(name).map(|d| d.kind), validate: validate_topic };
-const BROKERS: Rules =
-    Rules { kind: |name| broker_definition(name).map(|d| d.kind), validate: validate_broker_dynamic };
+const TOPICS: Rules = Rules {
+    refusal: ResponseError::InvalidConfig,
+    kind: |name| topic_definition(name).map(|d| d.kind),
+    validate: validate_topic,
+};
+const BROKERS: Rules = Rules {
+    refusal: ResponseError::InvalidRequest,
+    kind: |name| broker_definition(name).map(|d| d.kind),
+    validate: validate_broker_dynamic,
+};
 
 /// The change that `configs` make to the settings in force `now`.
 fn change(configs: &[AlterableConfig], now: &[Resolved], rules: &Rules) -> Result<Change, Fault> {
@@ -166,7 +174,7 @@ fn change(configs: &[AlterableConfig], now: &[Resolved], rules: &Rules) -> Resul
             }
         };
         if let Some(new) = &new {
-            (rules.validate)(name, new).map_err(|why| Fault::new(ResponseError::InvalidConfig, why))?;
+            (rules.validate)(name, new).map_err(|why| Fault::new(rules.refusal, why))?;
         }
         change.insert(name.to_owned(), new);
     }
@@ -224,7 +232,7 @@ mod tests {
         let now = Config::local("/nowhere").resolve_broker(&Dynamic::default());
         let set = |name, value| change(&[op(name, SET, Some(value))], &now, &BROKERS).map_err(|f| f.error);
         assert!(set("log.retention.ms", "5").is_ok());
-        assert_eq!(set("num.partitions", "5"), Err(ResponseError::InvalidConfig));
-        assert_eq!(set("log.retention.ms", "x"), Err(ResponseError::InvalidConfig));
+        assert_eq!(set("num.partitions", "5"), Err(ResponseError::InvalidRequest));
+        assert_eq!(set("log.retention.ms", "x"), Err(ResponseError::InvalidRequest));
     }
 }

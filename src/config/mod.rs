@@ -155,7 +155,7 @@ pub enum Range {
     Real(f64, f64),
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// A list of these words, each at most once; it may be empty.
+    /// A list of these words; it may be empty.
     ListOf(&'static [&'static str]),
 }
 
