@@ -15,7 +15,7 @@ use crate::{
     limits::DISK_FULL_PAUSE_MS,
     metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
-    partition::{Partition, Shared, flusher::Flusher},
+    partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher},
 };
 use arc_swap::ArcSwap;
 use millstream_storage::{Directory, PartitionId};
@@ -23,11 +23,14 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinHandle,
+};
 use uuid::Uuid;
 
 /// How often the catalogue is written while anything changes, ms.
@@ -76,7 +79,12 @@ impl Broker {
             node_id: config.node_id,
             flusher: Flusher::start(&env, &directory, &metrics),
             catalogue_stale: AtomicBool::new(true),
-            disk_full: tokio::sync::Notify::new(),
+            disk_full: Notify::new(),
+            sweep: Sweep::default(),
+            open_logs: AtomicUsize::new(0),
+            // A log in use has its active segment open and, while old records are read, one more.
+            open_logs_max: (directory.open_segments_max() / 2).max(1),
+            crowded: Notify::new(),
         });
         let broker = Arc::new(Broker {
             partitions: partitions::Partitions::default(),
@@ -95,11 +103,15 @@ impl Broker {
             shared,
         });
         broker.reconcile(&Image::default(), &image);
-        broker.quarantine(image.clone()).await?;
         broker.spawn("reconciler", reconciler::follow(broker.clone(), image, broker.quorum.watch()));
+        broker.spawn("quarantine", broker.clone().quarantine(broker.quorum.image()));
         broker.spawn("recovery", broker.clone().recover());
         broker.spawn("cleaner", broker.clone().clean());
         broker.spawn("catalogue", broker.clone().write_catalogue());
+        broker.spawn("sweeper", broker.clone().sweep());
+        broker.spawn("cooler", broker.clone().cool());
+        // What a stop left behind.
+        broker.shared.sweep.after(0);
         Ok(broker)
     }
 
@@ -124,19 +136,26 @@ impl Broker {
         self.topic_defaults.store(Arc::new(self.config.topic(&BTreeMap::new(), &dynamic)));
     }
 
-    /// Directories of partitions that the metadata does not know are set aside, never deleted.
-    async fn quarantine(&self, image: Arc<Image>) -> Result<(), String> {
-        let directory = self.directory.clone();
+    /// Directories of partitions that the metadata does not know are set aside, never deleted. Reads a file of each partition: behind the ready line.
+    async fn quarantine(self: Arc<Self>, started: Arc<Image>) {
+        let (broker, directory) = (self.clone(), self.directory.clone());
         let known = move |id: PartitionId| {
             let topic = Uuid::from_bytes(id.topic_id);
-            let partitions = image.topic_by_id(topic).map_or(0, |t| t.partitions.len());
-            topic == METADATA_TOPIC_ID || usize::try_from(id.partition).is_ok_and(|p| p < partitions)
+            let knows = |image: &Image| {
+                let partitions = image.topic_by_id(topic).map_or(0, |t| t.partitions.len());
+                usize::try_from(id.partition).is_ok_and(|p| p < partitions)
+            };
+            // What was created since is in the image before it has a directory; what was deleted since is deleted by another task.
+            topic == METADATA_TOPIC_ID || knows(&started) || knows(&broker.quorum.image())
         };
-        let moved = self.env.blocking(move || directory.quarantine_unknown(&known)).await.map_err(|e| e.to_string())?;
-        for name in moved {
-            tracing::error!(directory = name, "the metadata knows no such partition: moved to quarantine/");
+        match self.env.blocking(move || directory.quarantine_unknown(&known)).await {
+            Ok(moved) => {
+                for name in moved {
+                    tracing::error!(directory = name, "the metadata knows no such partition: moved to quarantine/");
+                }
+            }
+            Err(e) => tracing::error!(error = %e, "directories were not compared with the metadata"),
         }
-        Ok(())
     }
 
     /// Opens what was open at an unclean stop, several at once.
@@ -159,7 +178,7 @@ impl Broker {
         }
     }
 
-    /// Retention, expiry of producers and removal of deleted files, each log.retention.check.interval.ms; on a full disk at once (though no more than once in
+    /// Retention and expiry of producers, each log.retention.check.interval.ms; on a full disk at once (though no more than once in
     /// [`DISK_FULL_PAUSE_MS`]), and then what was deleted goes without its delay.
     async fn clean(self: Arc<Self>) {
         loop {
@@ -177,13 +196,48 @@ impl Broker {
                 }
             })
             .await;
-            let (directory, passed_ms) = (self.directory.clone(), if full { i64::MAX } else { now_ms });
-            let open: Vec<_> = table.partitions().filter(|p| p.is_open()).cloned().collect();
-            let remove = move || {
-                open.iter().for_each(|p| p.remove_deleted(passed_ms));
-                directory.remove_deleted(passed_ms);
-            };
-            self.env.blocking(remove).await;
+            if full {
+                self.unlink(i64::MAX).await;
+            }
+        }
+    }
+
+    /// Unlinks deleted files as their delay passes.
+    async fn sweep(self: Arc<Self>) {
+        loop {
+            self.shared.sweep.next().await;
+            self.unlink(self.env.now_ms()).await;
+        }
+    }
+
+    /// Unlinks what was deleted and whose delay has passed at `passed_ms`.
+    async fn unlink(&self, passed_ms: i64) {
+        let table = self.partitions.snapshot();
+        let open: Vec<_> = table.partitions().filter(|p| p.is_open()).cloned().collect();
+        let directory = self.directory.clone();
+        let remove = move || {
+            open.iter().for_each(|p| p.remove_deleted(passed_ms));
+            directory.remove_deleted(passed_ms);
+        };
+        self.env.blocking(remove).await;
+    }
+
+    /// Closes the logs unused for longest when more are open than the machine allows files and maps for.
+    async fn cool(self: Arc<Self>) {
+        loop {
+            self.shared.crowded.notified().await;
+            let max = self.shared.open_logs_max;
+            let open = self.shared.open_logs.load(Ordering::Relaxed);
+            if open <= max {
+                continue;
+            }
+            let table = self.partitions.snapshot();
+            let mut idle: Vec<_> = table.partitions().filter_map(|p| Some((p.idle_since_ms()?, p))).collect();
+            idle.sort_by_key(|(since_ms, _)| *since_ms);
+            // Some at once, so that the look at all partitions is not made for each.
+            let count = open - max + max / 16;
+            let victims = idle.into_iter().take(count).map(|(_, p)| p.clone()).collect();
+            in_parallel(&self.env, victims, |p: Arc<Partition>| async move { p.cool().await }).await;
         }
     }
 
@@ -195,10 +249,7 @@ impl Broker {
                 continue;
             }
             let (directory, now_ms) = (self.directory.clone(), self.env.now_ms());
-            let written = self.env.blocking(move || {
-                directory.remove_deleted(now_ms);
-                directory.write_catalogue(now_ms)
-            });
+            let written = self.env.blocking(move || directory.write_catalogue(now_ms));
             if let Err(e) = written.await {
                 self.shared.catalogue_stale.store(true, Ordering::Release);
                 tracing::error!(error = %e, "the catalogue was not written");

@@ -1,7 +1,63 @@
-//! Housekeeping of logs: retention, expiry of producers, closing what is idle. The loop that calls this is the broker's.
+//! Housekeeping of logs: retention, expiry of producers, closing what is idle, unlinking what was deleted. The loops that call this are the broker's.
 
 use super::{Partition, PartitionError, Phase, waiters::Wakers};
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, atomic::Ordering},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// When deleted files are due to be unlinked: no timer runs while there is none.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// At most one entry a second of the longest delay.
+    due: Mutex<BTreeSet<Instant>>,
+    sooner: Notify,
+}
+
+impl Sweep {
+    /// Something was deleted whose files go after `delay_ms` (file.delete.delay.ms).
+    pub fn after(&self, delay_ms: i64) {
+        // Later than the delay by what the clocks may differ, and in whole seconds, so that many deletions are one entry.
+        let delay_ms = match delay_ms.max(0) as u64 {
+            0 => 0,
+            ms => ms.saturating_add(1_000).min(1 << 40),
+        };
+        let at = Instant::now() + Duration::from_millis(delay_ms);
+        let mut due = self.lock();
+        let crowded =
+            due.range(..=at).next_back().is_some_and(|before| delay_ms > 0 && at - *before < Duration::from_secs(1));
+        if crowded {
+            // That one is early for us by less than a second: replace it.
+            due.pop_last();
+        }
+        due.insert(at);
+        if due.first() == Some(&at) {
+            self.sooner.notify_one();
+        }
+    }
+
+    /// Waits until something is due.
+    pub async fn next(&self) {
+        loop {
+            let first = self.lock().first().copied();
+            match first {
+                Some(at) if at <= Instant::now() => {
+                    let now = Instant::now();
+                    self.lock().retain(|at| *at > now);
+                    return;
+                }
+                Some(at) => _ = tokio::time::timeout_at(at, self.sooner.notified()).await,
+                None => self.sooner.notified().await,
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeSet<Instant>> {
+        self.due.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
 
 impl Partition {
     /// Whether [`Partition::clean`] would find something to do: the log is open, or the catalogue says that a segment has expired. No I/O.
@@ -34,6 +90,7 @@ impl Partition {
         if removed > 0 {
             tracing::info!(topic = %self.topic.name, partition = self.index, segments = removed, "retention");
             self.note_change();
+            self.sweep_later();
             self.waiters.moved(&mut Wakers::default());
         }
         Ok(())
@@ -46,11 +103,23 @@ impl Partition {
         }
     }
 
-    /// When the log was used last (wall ms), if it is open and all durable.
+    /// When the log was used last (wall ms, to about a second), if it is open and all durable.
     pub fn idle_since_ms(&self) -> Option<i64> {
-        match &*self.lock() {
-            Phase::Open(open) if open.log.reader().dirty_bytes() == 0 => Some(open.used_ms),
-            _ => None,
+        let reader = self.reader.load();
+        let idle = reader.as_ref().is_some_and(|reader| reader.dirty_bytes() == 0);
+        idle.then(|| self.used_ms.load(Ordering::Relaxed))
+    }
+
+    /// The log is used at `now_ms`.
+    pub(super) fn touch(&self, now_ms: i64) {
+        // One store a second: readers on other cores load this line.
+        if now_ms.saturating_sub(self.used_ms.load(Ordering::Relaxed)) >= 1_000 {
+            self.used_ms.store(now_ms, Ordering::Relaxed);
         }
+    }
+
+    /// Files of this partition were deleted: they are unlinked when their delay has passed.
+    pub(super) fn sweep_later(&self) {
+        self.shared.sweep.after(self.topic.settings.load().log.file_delete_delay_ms);
     }
 }

@@ -10,7 +10,7 @@ use millstream_storage::Directory;
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Condvar, Mutex, MutexGuard,
+        Arc, Condvar, Mutex, MutexGuard, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -47,7 +47,8 @@ struct State {
 /// Relaxed partitions with unflushed bytes, by when they are due (and a number that keeps them apart).
 #[derive(Debug, Default)]
 struct Relaxed {
-    due: BTreeMap<(Instant, u64), Arc<Partition>>,
+    /// Weak, since a partition holds the flusher: what nobody else holds any more was closed.
+    due: BTreeMap<(Instant, u64), Weak<Partition>>,
     next: u64,
 }
 
@@ -125,7 +126,7 @@ impl Flusher {
         let mut relaxed = lock(&self.queue.relaxed);
         relaxed.next += 1;
         let key = (at, relaxed.next);
-        relaxed.due.insert(key, partition.clone());
+        relaxed.due.insert(key, Arc::downgrade(partition));
         let first = relaxed.due.keys().next() == Some(&key);
         drop(relaxed);
         if first {
@@ -165,7 +166,7 @@ impl Queue {
     fn due_by(&self, now: Instant) -> Vec<Arc<Partition>> {
         let mut relaxed = lock(&self.relaxed);
         let later = relaxed.due.split_off(&(now, u64::MAX));
-        std::mem::replace(&mut relaxed.due, later).into_values().collect()
+        std::mem::replace(&mut relaxed.due, later).into_values().filter_map(|p| p.upgrade()).collect()
     }
 }
 

@@ -126,7 +126,6 @@ impl Partition {
         })?;
         let timestamp = if settings.log_append_time { appended.log_append_time_ms } else { header.max_timestamp };
         open.producers.record(header, appended.base_offset, timestamp, now_ms);
-        open.used_ms = now_ms;
         open.bytes_since_snapshot += bytes.len() as u64;
         let snapshot = appended.rolled || open.bytes_since_snapshot >= SNAPSHOT_BYTES;
         let reader = open.log.reader();
@@ -139,6 +138,7 @@ impl Partition {
             self.snapshot_due.store(true, Ordering::Release);
         }
         self.note_change();
+        self.touch(now_ms);
         self.shared.metrics.appended_bytes.increment(bytes.len() as u64);
         self.shared.metrics.appended_batches.increment(1);
         let next_offset = appended.last_offset + 1;

@@ -14,6 +14,8 @@ pub mod cleaner;
 pub mod flusher;
 pub mod leader;
 pub mod producers;
+#[cfg(test)]
+mod tests;
 pub mod waiters;
 
 use crate::{
@@ -31,9 +33,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_storage::{self as storage, Batch, Directory, Log, LogReader, LogStat, PartitionId, Slice};
 use std::sync::{
     Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering},
 };
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 /// What all partitions of a node share.
@@ -47,7 +49,12 @@ pub struct Shared {
     /// Something was appended since the catalogue was written last.
     pub catalogue_stale: AtomicBool,
     /// Notified by an append that found the disk full: what waits for its removal is to go now.
-    pub disk_full: tokio::sync::Notify,
+    pub disk_full: Notify,
+    pub sweep: cleaner::Sweep,
+    /// Logs open now, and a bell that rings with each opening above the bound.
+    pub open_logs: AtomicUsize,
+    pub open_logs_max: usize,
+    pub crowded: Notify,
 }
 
 /// What all partitions of a topic share.
@@ -83,6 +90,8 @@ pub struct Partition {
     /// Nothing will be acknowledged any more: a flush failed, or a panic under the lock.
     failed: AtomicBool,
     deleted: AtomicBool,
+    /// Wall clock of the last use of the log, ms.
+    used_ms: AtomicI64,
 }
 
 #[derive(Debug)]
@@ -106,8 +115,6 @@ struct Open {
     bytes_since_snapshot: u64,
     /// A snapshot taken at an offset, to be written once all below is durable.
     snapshot: Option<(i64, Vec<u8>)>,
-    /// Wall clock of the last append, ms.
-    used_ms: i64,
 }
 
 /// Why a partition did not do what was asked. Each variant is one of Kafka's codes (`api/errors.rs`).
@@ -235,6 +242,7 @@ impl Partition {
             snapshot_due: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
+            used_ms: AtomicI64::new(0),
         };
         partition.store_facts(facts);
         Arc::new(partition)
@@ -350,6 +358,7 @@ impl Partition {
         self.check_leader(query.current_leader_epoch)?;
         let guard = self.reader.load();
         let Some(reader) = &*guard else { return self.read_cold(query) };
+        self.touch(self.shared.env.now_ms());
         let offsets = self.offsets()?;
         if query.last_fetched_epoch >= 0 {
             let end = reader.end_of_epoch(query.last_fetched_epoch);
@@ -462,7 +471,7 @@ impl Partition {
         let config = self.topic.settings.load().log_of(self.id().topic_id, self.index);
         let log = self.shared.directory.open_log(self.id(), &self.topic.name, config, now_ms)?;
         let producers = load_producers(&log, now_ms);
-        Ok(Open { log, producers, bytes_since_snapshot: 0, snapshot: None, used_ms: now_ms })
+        Ok(Open { log, producers, bytes_since_snapshot: 0, snapshot: None })
     }
 
     fn finish_opening(self: &Arc<Self>, loaded: std::thread::Result<storage::Result<Open>>) {
@@ -470,7 +479,8 @@ impl Partition {
             Ok(Ok(open)) => {
                 let reader = Arc::new(open.log.reader().clone());
                 self.high_watermark.fetch_max(self.settled_end(&reader), Ordering::AcqRel);
-                self.reader.store(Some(reader));
+                self.touch(self.shared.env.now_ms());
+                self.publish_reader(Some(reader));
                 (Phase::Open(Box::new(open)), None)
             }
             Ok(Err(e)) => {
@@ -493,6 +503,20 @@ impl Partition {
         self.leave_busy(next, failure);
         self.settle(&mut effects.wakers);
         self.waiters.moved(&mut effects.wakers);
+    }
+
+    fn publish_reader(&self, reader: Option<Arc<LogReader>>) {
+        let opened = reader.is_some();
+        let open_logs = &self.shared.open_logs;
+        match (self.reader.swap(reader), opened) {
+            (None, true) => {
+                if open_logs.fetch_add(1, Ordering::Relaxed) >= self.shared.open_logs_max {
+                    self.shared.crowded.notify_one();
+                }
+            }
+            (Some(_), false) => _ = open_logs.fetch_sub(1, Ordering::Relaxed),
+            _ => {}
+        }
     }
 
     /// Ends a `Busy` phase and tells who waited.
@@ -569,6 +593,7 @@ impl Partition {
             other => return Err(other.refusal()),
         };
         self.note_change();
+        self.sweep_later();
         self.waiters.moved(&mut Wakers::default());
         Ok(start)
     }
@@ -591,7 +616,7 @@ impl Partition {
     pub async fn delete(self: &Arc<Self>) {
         self.mark_deleted();
         let Some(phase) = self.take_idle(Phase::Deleted).await else { return };
-        self.reader.store(None);
+        self.publish_reader(None);
         let partition = self.clone();
         let deleted = self.shared.env.blocking(move || {
             let (id, topic) = (partition.id(), &partition.topic.name);
@@ -603,6 +628,10 @@ impl Partition {
         if let Err(e) = deleted.await {
             tracing::error!(topic = %self.topic.name, partition = self.index, error = %e, "data of a deleted topic stays");
         }
+        self.note_change();
+        // The first sweep sets the delay going.
+        self.shared.sweep.after(0);
+        self.shared.sweep.after(60_000);
         self.waiters.moved(&mut Wakers::default());
     }
 
@@ -629,7 +658,7 @@ impl Partition {
                 }
             }
         };
-        self.reader.store(None);
+        self.publish_reader(None);
         let (partition, env) = (self.clone(), self.shared.env.clone());
         // By a task of its own, so that `Busy` ends whatever becomes of the caller.
         let task = self.shared.env.spawn("close partition", async move {
@@ -686,7 +715,7 @@ impl Partition {
                 if !matches!(*guard, Phase::Offline(_)) {
                     tracing::error!(topic = %self.topic.name, partition = self.index, "a panic under its lock takes the partition offline");
                     self.shared.metrics.partitions_offline.increment(1.0);
-                    self.reader.store(None);
+                    self.publish_reader(None);
                     *guard = Phase::Offline("a panic took the partition offline until a restart".into());
                     self.fail(&mut Wakers::default());
                 }

@@ -1,0 +1,306 @@
+//! A partition over a real directory, and over a simulated disk that fails.
+
+use super::{
+    leader::{Appended, check},
+    waiters::{Acks, ReadyList, Watcher},
+    *,
+};
+use crate::{Config, limits::PRODUCER_BATCHES};
+use millstream_storage::{DirectoryOptions, Disk, record::BatchBuilder, sim::SimDisk};
+use std::{collections::BTreeMap, path::Path};
+
+const NOW: i64 = 1_700_000_000_000;
+
+/// A partition with its directory; the topic has `overrides`.
+struct World {
+    directory: Directory,
+    shared: Arc<Shared>,
+    overrides: BTreeMap<String, String>,
+}
+
+impl World {
+    fn new(env: Env, path: &Path, overrides: &[(&str, &str)]) -> World {
+        let options = DirectoryOptions {
+            node_id: 1,
+            cluster_id: "c".into(),
+            directory_id: Uuid::from_u128(9).to_string(),
+            now_ms: NOW,
+            open_segments_max: 64,
+        };
+        let directory = Directory::open(env.disk().clone(), path, options).unwrap();
+        let metrics = Metrics::new();
+        let shared = Arc::new(Shared {
+            flusher: Flusher::start(&env, &directory, &metrics),
+            env: env.clone(),
+            directory: directory.clone(),
+            metrics,
+            node_id: 1,
+            catalogue_stale: AtomicBool::new(false),
+            disk_full: Notify::new(),
+            sweep: cleaner::Sweep::default(),
+            open_logs: AtomicUsize::new(0),
+            open_logs_max: 64,
+            crowded: Notify::new(),
+        });
+        let overrides = overrides.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        World { directory, shared, overrides }
+    }
+
+    fn partition(&self) -> Arc<Partition> {
+        let settings = Config::local("/nowhere").topic(&self.overrides, &Default::default());
+        let topic = TopicState { id: Uuid::from_u128(7), name: "t".into(), settings: ArcSwap::from_pointee(settings) };
+        let facts =
+            PartitionFacts { replicas: [1].into(), isr: [1].into(), leader: 1, leader_epoch: 3, partition_epoch: 0 };
+        Partition::new(self.shared.clone(), Arc::new(topic), 0, &facts)
+    }
+}
+
+fn real(path: &Path, overrides: &[(&str, &str)]) -> World {
+    World::new(Env::real(), path, overrides)
+}
+
+fn simulated(disk: &SimDisk, overrides: &[(&str, &str)]) -> World {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    World::new(Env::simulated(disk, 1, NOW), Path::new("/d"), overrides)
+}
+
+fn batch(producer: (i64, i16, i32), records: usize) -> Vec<u8> {
+    let mut b = BatchBuilder::new().producer(producer.0, producer.1, producer.2);
+    for _ in 0..records {
+        b.push(NOW, Some(b"k"), Some(b"value"), &[]);
+    }
+    b.build()
+}
+
+const ANYONE: (i64, i16, i32) = (-1, -1, -1);
+
+async fn append(p: &Arc<Partition>, bytes: &[u8], acks: i16) -> Result<Appended, PartitionError> {
+    let header = check(bytes, &p.topic().settings.load(), NOW)?;
+    p.open().await?;
+    p.append_as_leader(bytes, &header, acks, NOW, &mut Effects::default())
+}
+
+/// Waits as a produce with acks=all does; whether it was acknowledged.
+async fn acknowledged(p: &Arc<Partition>, appended: Appended) -> bool {
+    let Some((goal, offset)) = appended.wait else { return true };
+    let acks = Acks::new();
+    p.park(goal, offset, 0, &acks).unwrap();
+    acks.done().await.is_empty()
+}
+
+fn query(offset: i64) -> Query {
+    Query { offset, bytes_max: 1 << 20, at_least_one: true, current_leader_epoch: -1, last_fetched_epoch: -1 }
+}
+
+fn base_offsets(read: &Read) -> Vec<i64> {
+    let mut bytes = read.slice.as_ref().map_or(&[][..], |s| &s.bytes[..]);
+    let mut out = vec![];
+    while let Ok(b) = Batch::parse(bytes) {
+        out.push(b.base_offset);
+        bytes = &bytes[b.size_bytes..];
+    }
+    out
+}
+
+#[tokio::test]
+async fn a_durable_record_is_shown_and_acknowledged_after_its_flush_and_not_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = real(dir.path(), &[]);
+    let p = world.partition();
+    p.open().await.unwrap();
+    let bytes = batch(ANYONE, 2);
+    let header = check(&bytes, &p.topic().settings.load(), NOW).unwrap();
+    let mut effects = Effects::default();
+    let appended = p.append_as_leader(&bytes, &header, -1, NOW, &mut effects).unwrap();
+    assert_eq!((appended.base_offset, appended.wait), (0, Some((Goal::Watermark, 2))));
+    let one = p.append_as_leader(&bytes, &header, 1, NOW, &mut effects).unwrap();
+    assert_eq!((one.base_offset, one.wait), (2, None), "acks=1 waits for nothing");
+    // No round was asked for yet.
+    let offsets = p.offsets().unwrap();
+    assert_eq!((offsets.high_watermark, offsets.log_end), (0, 4));
+    assert!(p.read(&query(0)).unwrap().slice.is_none());
+    drop(effects);
+    assert!(acknowledged(&p, appended).await);
+    assert!(world.directory.failure().is_none());
+    assert_eq!(p.reader.load().as_ref().unwrap().durable_end(), 4);
+    assert_eq!(base_offsets(&p.read(&query(1)).unwrap()), [0, 2]);
+    assert!(matches!(p.read(&query(5)), Err(PartitionError::OffsetOutOfRange { offset: 5, start: 0, end: 4 })));
+}
+
+#[tokio::test]
+async fn a_relaxed_record_is_shown_at_once_and_wakes_the_long_poll() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = real(dir.path(), &[("millstream.durability", "page-cache")]);
+    let p = world.partition();
+    p.open().await.unwrap();
+    let list = ReadyList::new();
+    let watcher = Watcher::new(&list, 0);
+    p.waiters().watch(&watcher).unwrap();
+    let appended = append(&p, &batch(ANYONE, 1), -1).await.unwrap();
+    assert_eq!(p.offsets().unwrap().high_watermark, 1);
+    assert_eq!(list.pop(), Some(0));
+    assert!(acknowledged(&p, appended).await);
+    // flush.messages makes the acknowledgement wait all the same.
+    let world = real(&dir.path().join("b"), &[("millstream.durability", "page-cache"), ("flush.messages", "2")]);
+    let p = world.partition();
+    assert_eq!(append(&p, &batch(ANYONE, 1), 1).await.unwrap().wait, None);
+    let second = append(&p, &batch(ANYONE, 1), 1).await.unwrap();
+    assert_eq!(second.wait, Some((Goal::Durable, 2)));
+    assert!(acknowledged(&p, second).await);
+    assert_eq!(p.reader.load().as_ref().unwrap().durable_end(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_duplicate_has_the_old_offset_and_waits_as_the_original_does_across_a_crash_too() {
+    let disk = SimDisk::new();
+    let world = simulated(&disk, &[]);
+    let p = world.partition();
+    for i in 0..PRODUCER_BATCHES as i32 {
+        append(&p, &batch((5, 0, i * 3), 3), 1).await.unwrap();
+    }
+    let again = append(&p, &batch((5, 0, 3), 3), -1).await.unwrap();
+    assert_eq!((again.base_offset, again.wait), (3, Some((Goal::Watermark, 6))));
+    assert!(matches!(append(&p, &batch((5, 0, 99), 3), -1).await, Err(PartitionError::Producer(_))));
+    let last = append(&p, &batch((5, 0, 15), 1), -1).await.unwrap();
+    assert!(acknowledged(&p, last).await);
+    let live = match &*p.lock() {
+        Phase::Open(open) => open.producers.clone(),
+        phase => panic!("{phase:?}"),
+    };
+    // The process ends without a stop.
+    let world = simulated(&disk.kill(), &[]);
+    let p = world.partition();
+    let again = append(&p, &batch((5, 0, 6), 3), -1).await.unwrap();
+    assert_eq!(again.base_offset, 6);
+    assert_eq!(p.offsets().unwrap().log_end, 16);
+    match &*p.lock() {
+        Phase::Open(open) => assert_eq!(open.producers.encode(), live.encode()),
+        phase => panic!("{phase:?}"),
+    }
+    // A clean stop writes a snapshot; what is loaded from it is the same.
+    p.stop().await;
+    assert!(matches!(append(&p, &batch((5, 0, 16), 1), -1).await, Err(PartitionError::Stopping)));
+    let p = world.partition();
+    p.open().await.unwrap();
+    match &*p.lock() {
+        Phase::Open(open) => {
+            assert_eq!(open.log.producer_snapshots()[0].0, 16);
+            assert_eq!(open.producers.encode(), live.encode());
+        }
+        phase => panic!("{phase:?}"),
+    };
+}
+
+#[tokio::test]
+async fn a_cold_partition_answers_from_the_catalogue_and_opens_when_its_records_are_wanted() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = real(dir.path(), &[]);
+    let p = world.partition();
+    assert_eq!(p.offsets().unwrap().log_end, 0);
+    assert!(p.read(&query(0)).unwrap().slice.is_none());
+    assert!(!p.is_open());
+    let appended = append(&p, &batch(ANYONE, 4), -1).await.unwrap();
+    assert!(acknowledged(&p, appended).await);
+    assert_eq!(world.shared.open_logs.load(Ordering::Relaxed), 1);
+    p.cool().await;
+    assert!(!p.is_open());
+    assert_eq!(world.shared.open_logs.load(Ordering::Relaxed), 0);
+    assert_eq!(p.offsets().unwrap(), Offsets { log_start: 0, last_stable: 4, high_watermark: 4, log_end: 4 });
+    assert!(p.read(&query(4)).unwrap().slice.is_none());
+    assert!(matches!(p.read(&query(0)), Err(PartitionError::NotOpen)));
+    // Many at once share one opening.
+    let (a, b) = tokio::join!(p.open(), p.open());
+    (a.unwrap(), b.unwrap());
+    assert_eq!(base_offsets(&p.read(&query(0)).unwrap()), [0]);
+    assert_eq!(append(&p, &batch(ANYONE, 1), 1).await.unwrap().base_offset, 4);
+}
+
+#[tokio::test]
+async fn a_deleted_topic_ends_what_waits_and_serves_nothing_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = real(dir.path(), &[]);
+    let p = world.partition();
+    p.open().await.unwrap();
+    let bytes = batch(ANYONE, 1);
+    let header = check(&bytes, &p.topic().settings.load(), NOW).unwrap();
+    let mut effects = Effects::default();
+    let appended = p.append_as_leader(&bytes, &header, -1, NOW, &mut effects).unwrap();
+    let (goal, offset) = appended.wait.unwrap();
+    let acks = Acks::new();
+    p.park(goal, offset, 4, &acks).unwrap();
+    let list = ReadyList::new();
+    let watcher = Watcher::new(&list, 0);
+    p.waiters().watch(&watcher).unwrap();
+    p.delete().await;
+    assert_eq!(acks.done().await, [4]);
+    assert_eq!(list.pop(), Some(0));
+    assert!(matches!(p.read(&query(0)), Err(PartitionError::Deleted)));
+    assert!(matches!(append(&p, &bytes, 1).await, Err(PartitionError::Deleted)));
+    assert!(world.directory.stat(p.id()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_failed_flush_nothing_is_acknowledged_ever_and_settled_records_are_read() {
+    let disk = SimDisk::new();
+    let world = simulated(&disk, &[]);
+    let p = world.partition();
+    let settled = append(&p, &batch(ANYONE, 1), -1).await.unwrap();
+    assert!(acknowledged(&p, settled).await);
+    p.open().await.unwrap();
+    disk.fail_nth_sync(1);
+    let lost = append(&p, &batch(ANYONE, 1), -1).await.unwrap();
+    assert!(!acknowledged(&p, lost).await);
+    // A retry of the flush would succeed, and lie.
+    for acks in [-1, 0, 1] {
+        assert!(matches!(append(&p, &batch(ANYONE, 1), acks).await, Err(PartitionError::Storage(_))));
+    }
+    assert!(!acknowledged(&p, lost).await, "parked after the failure");
+    assert_eq!(base_offsets(&p.read(&query(0)).unwrap()), [0]);
+    assert_eq!(p.offsets().unwrap().high_watermark, 1);
+    assert!(world.directory.failure().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn relaxed_records_are_flushed_in_the_background_after_five_seconds() {
+    let world = simulated(&SimDisk::new(), &[("millstream.durability", "page-cache")]);
+    let p = world.partition();
+    append(&p, &batch(ANYONE, 1), 1).await.unwrap();
+    let acks = Acks::new();
+    let started = tokio::time::Instant::now();
+    p.park(Goal::Durable, 1, 0, &acks).unwrap();
+    assert!(acks.done().await.is_empty());
+    let waited = started.elapsed().as_millis() as i64;
+    assert!((1..=flusher::BACKGROUND_MS + 1).contains(&waited), "{waited} ms");
+}
+
+#[test]
+fn what_a_topic_does_not_allow_is_refused_before_any_lock() {
+    let settings = |overrides: &[(&str, &str)]| {
+        let overrides = overrides.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        Config::local("/nowhere").topic(&overrides, &Default::default())
+    };
+    let plain = settings(&[]);
+    let good = batch(ANYONE, 2);
+    assert!(check(&good, &plain, NOW).is_ok());
+    let two = [good.clone(), good.clone()].concat();
+    assert!(matches!(check(&two, &plain, NOW), Err(PartitionError::InvalidRecord(_))));
+    let mut flipped = good.clone();
+    flipped[70] ^= 1;
+    assert!(matches!(check(&flipped, &plain, NOW), Err(PartitionError::Batch(_))));
+    assert!(matches!(check(&good[..50], &plain, NOW), Err(PartitionError::Batch(_))));
+    let small = settings(&[("max.message.bytes", "80")]);
+    assert!(matches!(check(&good, &small, NOW), Err(PartitionError::TooLarge { max_bytes: 80, .. })));
+    let keyless = BatchBuilder::new().producer(-1, -1, -1).record(NOW, None, Some(b"v"), &[]).build();
+    assert!(check(&keyless, &plain, NOW).is_ok());
+    let compact = settings(&[("cleanup.policy", "compact")]);
+    assert!(check(&good, &compact, NOW).is_ok());
+    assert!(matches!(check(&keyless, &compact, NOW), Err(PartitionError::InvalidRecord(_))));
+    let control = BatchBuilder::new().producer(1, 0, 0).control().record(NOW, None, None, &[]).build();
+    assert!(matches!(check(&control, &plain, NOW), Err(PartitionError::InvalidRecord(_))));
+    let transactional = BatchBuilder::new().producer(1, 0, 0).transactional().record(NOW, None, None, &[]).build();
+    assert!(matches!(check(&transactional, &plain, NOW), Err(PartitionError::InvalidTransactionState(_))));
+    let tight = settings(&[("message.timestamp.before.max.ms", "1000"), ("message.timestamp.after.max.ms", "1000")]);
+    assert!(check(&good, &tight, NOW + 1000).is_ok() && check(&good, &tight, NOW - 1000).is_ok());
+    assert!(matches!(check(&good, &tight, NOW + 1001), Err(PartitionError::InvalidTimestamp { .. })));
+    assert!(matches!(check(&good, &tight, NOW - 1001), Err(PartitionError::InvalidTimestamp { .. })));
+}
