@@ -299,7 +299,7 @@ async fn a_snapshot_may_be_cut_short_anywhere() {
             }
         }
         let finished = !disk.crashed();
-        let left = if n / each % 2 == 0 { disk.crash(n) } else { disk.kill() };
+        let left = if (n / each).is_multiple_of(2) { disk.crash(n) } else { disk.kill() };
         snapshots += usize::from(left.files().contains(&path().join("metadata.snapshot")));
         let node = Node::on(&left).await.unwrap_or_else(|e| panic!("after {n} operations: {e}"));
         let found = node.quorum.image().config(&ConfigResource::BrokerDefault).unwrap()["n"].parse::<u64>().unwrap();
