@@ -163,7 +163,7 @@ fn dump_file(args: &DumpArgs, path: &Path, out: &mut dyn Write) -> io::Result<()
     writeln!(out, "{}", path.display())?;
     writeln!(
         out,
-        "{:>12} {:>12} {:>7} {:>10} {:>9} {:>5} {:>5} {:>14} {:<13} {:>9} {:<6} {:<4} {:<5} {:>10} {:>11} {:>11} {}",
+        "{:>12} {:>12} {:>7} {:>10} {:>9} {:>5} {:>5} {:>14} {:<13} {:>9} {:<6} {:<4} {:<5} {:>10} {:>11} {:>11} valid",
         "baseOffset",
         "lastOffset",
         "count",
@@ -180,7 +180,6 @@ fn dump_file(args: &DumpArgs, path: &Path, out: &mut dyn Write) -> io::Result<()
         "producerId",
         "prodEpoch",
         "sequence",
-        "valid",
     )
 }
 
@@ -519,17 +518,15 @@ impl Walk {
             return Ok(Err(BatchError::Truncated { have: left as usize, need: header.size_bytes }));
         }
         let error = batch::check_stored(self.bytes(at, header.size_bytes)?).err();
-        if error.is_some() {
+        if let Some(error) = error {
             // Believe the length of a damaged batch only where something follows that makes sense.
             let next = at + header.size_bytes as u64;
             let follows = next == self.file_bytes
                 || Batch::parse(self.bytes(next, HEADER_BYTES)?).is_ok_and(|n| n.base_offset > header.base_offset)
                 || self.bytes(next, HEADER_BYTES)?.iter().all(|b| *b == 0);
-            if !follows {
-                return Ok(Err(error.expect("checked above")));
-            }
+            return Ok(if follows { Ok((header, Some(error))) } else { Err(error) });
         }
-        Ok(Ok((header, error)))
+        Ok(Ok((header, None)))
     }
 
     fn payload(&mut self, position: u64, header: &Batch) -> Result<&[u8], Failure> {

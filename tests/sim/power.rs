@@ -128,11 +128,14 @@ async fn live(
     Ok(end)
 }
 
+/// One client at work.
+type Work<'a> = std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + 'a>>;
+
 /// Clients at work until the power is cut or a random time has passed.
 async fn work(broker: &Arc<Broker>, world: &World, rng: &mut Rng, env: &Env, sim: &SimDisk) -> Result<End, String> {
     let mut seeds = Rng::new(rng.next_u64());
     let clients = async {
-        let mut all: Vec<std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + '_>>> = Vec::new();
+        let mut all: Vec<Work<'_>> = Vec::new();
         for (n, producer) in world.producers.iter().enumerate() {
             all.push(Box::pin(produce(broker, world, n as u32, producer, Rng::new(seeds.next_u64()), env, sim)));
         }
@@ -231,16 +234,15 @@ async fn produce(
                 Err(format!("producer {number}: sequence {sequence} refused with {code}"))
             };
         }
-        let mut known = world.partitions[partition].lock().unwrap();
-        for i in 0..count {
-            let name: Name = (number, (sequence + i) as u32);
-            if base >= 0 {
+        {
+            let mut known = world.partitions[partition].lock().unwrap();
+            for i in (0..count).filter(|_| base >= 0) {
+                let name: Name = (number, (sequence + i) as u32);
                 if let Some(other) = known.acked.insert(base + i64::from(i), name).filter(|o| *o != name) {
                     return Err(format!("{other:?} and {name:?} were both acknowledged at {}", base + i64::from(i)));
                 }
             }
         }
-        drop(known);
         p.unacknowledged.pop_front();
         *producer.lock().unwrap() = p.clone();
         if rng.percent(20) {
