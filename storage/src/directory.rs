@@ -368,8 +368,8 @@ impl Directory {
         match (stat, self.disk().exists(dir)) {
             (None, false) => Ok((None, false)),
             (Some(stat), true) => Ok((Some(stat), named)),
-            // Named, and stopped before its directory was made; it may have been told to begin at an offset.
-            (Some(stat), false) if stat.log_end == 0 && stat.size_bytes == 0 => {
+            // Stopped before its directory was made; it may have been told to begin at an offset.
+            (Some(stat), false) if stat.size_bytes == 0 && (stat.log_end == 0 || stat.log_end == stat.log_start) => {
                 Ok(((stat.log_start > 0).then_some(stat), named))
             }
             (Some(_), false) if self.deletion_was_interrupted(id) => Ok((None, named)),

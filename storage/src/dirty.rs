@@ -62,7 +62,8 @@ impl Dirty {
     pub(crate) fn flush(&self) -> Result<i64> {
         let shared = &*self.shared;
         shared.health.check()?;
-        let mut new_names = false;
+        let names_gone = shared.names_gone.load(Ordering::Acquire);
+        let mut new_names = shared.names_gone_durable.load(Ordering::Acquire) < names_gone;
         for (segment, to) in &self.segments {
             let from = segment.durable_position();
             if from < *to {
@@ -72,6 +73,7 @@ impl Dirty {
         }
         if new_names {
             self.sync_names()?;
+            shared.names_gone_durable.fetch_max(names_gone, Ordering::AcqRel);
         }
         shared.health.check()?;
         for (segment, to) in &self.segments {
@@ -110,6 +112,12 @@ impl Dirty {
             Err(e) if e.kind() == io::ErrorKind::NotFound && shared.closed.load(Ordering::Acquire) => Ok(()),
             done => done.map_err(|e| self.fail("sync", dir, e)),
         };
+        // Whose directory it is must be known when the catalogue is lost.
+        let metadata = shared.dir.join("partition.metadata");
+        match shared.disk.open(&metadata, crate::disk::Open::Write).and_then(|file| file.sync()) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            done => done.map_err(|e| self.fail("sync", &metadata, e))?,
+        }
         // The name of that directory itself was made durable before this, by the round or `Seat::before_flush`.
         sync(&shared.dir)
     }

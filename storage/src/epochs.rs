@@ -86,7 +86,8 @@ impl Epochs {
 
     /// Reads the file's text; `None` when it is not one.
     pub fn decode(bytes: &[u8]) -> Option<Epochs> {
-        let mut lines = std::str::from_utf8(bytes).ok()?.lines();
+        // The last number may be cut short when the line is.
+        let mut lines = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.lines();
         if lines.next()?.trim() != "0" {
             return None;
         }

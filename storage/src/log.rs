@@ -179,6 +179,8 @@ impl Log {
             epochs_changed: AtomicBool::new(found.epochs_changed),
             generation: Mutex::new(0),
             closed: AtomicBool::new(false),
+            names_gone: AtomicU64::new(0),
+            names_gone_durable: AtomicU64::new(0),
             durable: AtomicBool::new(o.config.durable),
             retention_ms: AtomicI64::new(o.config.retention_ms),
             index_interval: AtomicU32::new(o.config.index_interval_bytes),
@@ -498,8 +500,9 @@ impl Log {
             Ok(made) => made,
             Err(e) => {
                 drop(file);
-                // A file left behind would end the segment before it at the next recovery.
+                // A file left behind, or back after a power cut, would end the segment before it at the next recovery.
                 self.must_roll = disk.remove_file(&path).is_err() && disk.exists(&path);
+                shared.names_gone.fetch_add(1, Ordering::AcqRel);
                 return Err(e);
             }
         };

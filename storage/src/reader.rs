@@ -56,6 +56,9 @@ pub(crate) struct Shared {
     /// Counts truncations; held while the durable end is stored, so that a flush that began before a truncation moves nothing.
     pub generation: Mutex<u64>,
     pub closed: AtomicBool,
+    /// Counts names that went from the directory without a new segment to show for it, and how many of them a flush made durable.
+    pub names_gone: AtomicU64,
+    pub names_gone_durable: AtomicU64,
     pub durable: AtomicBool,
     pub retention_ms: AtomicI64,
     pub index_interval: AtomicU32,
