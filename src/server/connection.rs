@@ -12,35 +12,31 @@
 //! as they arrive, never for the length claimed; when none are left one connection at a time may finish its frame without, so that frames that have all begun
 //! cannot block each other.
 
-use super::buffers::{Buffer, Buffers};
+use super::{
+    buffers::Buffers,
+    inbox::{Inbox, Large},
+    replies::{Owed, Replies},
+};
 use crate::{
     api::{CloseReason, Connection, Outcome},
     limits::*,
     metrics::Metrics,
-    wire::{
-        Reply,
-        frame::{self, FrameError, Next, PREFIX_BYTES},
-    },
+    wire::frame::{self, FrameError, Next},
 };
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use std::{
-    collections::VecDeque,
     fmt,
     future::{Future, poll_fn},
-    io::{self, IoSlice},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicUsize},
     task::{Context, Poll, ready},
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, ReadBuf},
     net::TcpStream,
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     time::{Instant, Sleep},
 };
 
@@ -65,10 +61,10 @@ pub struct Shared<S> {
     pub metrics: Metrics,
     pub buffers: Arc<Buffers>,
     /// Permits for bytes of frames, beyond each connection's own buffer; and those of frames above [`FRAME_LARGE_BYTES`].
-    permits: Arc<Semaphore>,
-    large_permits: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
+    pub(super) large_permits: Arc<Semaphore>,
     /// One token: its holder goes on without permits.
-    overdraft: Arc<Semaphore>,
+    pub(super) overdraft: Arc<Semaphore>,
     /// Reply bytes that all connections hold.
     reply_bytes: AtomicUsize,
 }
@@ -408,7 +404,7 @@ impl<S: Service> Busy<'_, S> {
             return Some((unread, Alarm::Close(Closed::Unread)));
         }
         match &self.large {
-            Some(large) if large.waiting.is_none() && self.replies.has_room() => {
+            Some(large) if !large.is_waiting() && self.replies.has_room() => {
                 let due = large.window_start + Duration::from_millis(RECEIVE_WINDOW_MS);
                 Some((due, Alarm::JudgeSpeed))
             }
@@ -448,342 +444,11 @@ impl<S: Service> Busy<'_, S> {
     }
 }
 
-/// The connection's own receive buffer, while there is something in it.
-#[derive(Default)]
-struct Inbox {
-    buffer: Option<Arc<Buffer>>,
-    /// The buffer as `Bytes`, while frames are cut from it.
-    frozen: Option<Bytes>,
-    start: usize,
-    end: usize,
-}
-
-/// Keeps a buffer alive for the slices of it.
-struct Handle(Arc<Buffer>);
-
-impl AsRef<[u8]> for Handle {
-    fn as_ref(&self) -> &[u8] {
-        (*self.0).as_ref()
-    }
-}
-
-impl Inbox {
-    fn received(&self) -> &[u8] {
-        match &self.buffer {
-            Some(buffer) => &(**buffer).as_ref()[self.start..self.end],
-            None => &[],
-        }
-    }
-
-    /// Cuts off the first frame, which is whole. Its bytes are not copied.
-    fn take_frame(&mut self, frame_bytes: usize) -> Bytes {
-        let buffer = self.buffer.as_ref().expect("a frame lies in a buffer");
-        let frozen = self.frozen.get_or_insert_with(|| Bytes::from_owner(Handle(buffer.clone())));
-        let from = self.start + PREFIX_BYTES;
-        self.start = from + frame_bytes;
-        assert!(self.start <= self.end, "frame ends at {}, received {}", self.start, self.end);
-        frozen.slice(from..self.start)
-    }
-
-    /// Room to read into, behind what was received; there always is some. A new buffer where frames cut from the old one are still in use.
-    fn space(&mut self, pool: &Arc<Buffers>) -> &mut [u8] {
-        self.frozen = None;
-        let (start, end) = (self.start, self.end);
-        (self.start, self.end) = (0, end - start);
-        match &mut self.buffer {
-            Some(buffer) => match Arc::get_mut(buffer) {
-                Some(buffer) if start > 0 => buffer.bytes_mut().copy_within(start..end, 0),
-                Some(_) => {}
-                None => {
-                    let mut fresh = pool.take(CONNECTION_BUFFER_BYTES);
-                    fresh.bytes_mut()[..end - start].copy_from_slice(&(**buffer).as_ref()[start..end]);
-                    *buffer = Arc::new(fresh);
-                }
-            },
-            none => *none = Some(Arc::new(pool.take(CONNECTION_BUFFER_BYTES))),
-        }
-        let buffer = self.buffer.as_mut().and_then(Arc::get_mut).expect("nobody else has the buffer");
-        &mut buffer.bytes_mut()[self.end..]
-    }
-}
-
-/// A frame too large for the inbox, received straight into a buffer of its size.
-struct Large {
-    buffer: Buffer,
-    filled: usize,
-    frame_bytes: usize,
-    /// Bytes that may be received so far.
-    permitted: usize,
-    /// Waiting for permits, or for the one token to go without.
-    waiting: Option<Pin<Box<dyn Future<Output = Grant> + Send>>>,
-    window_start: Instant,
-    window_bytes: u64,
-}
-
-enum Grant {
-    Permits(OwnedSemaphorePermit),
-    Overdraft(OwnedSemaphorePermit),
-}
-
-impl Large {
-    /// Moves what has arrived over; the inbox is empty then (its buffer is smaller than the frame).
-    fn begin(pool: &Arc<Buffers>, inbox: &mut Inbox, frame_bytes: usize) -> Large {
-        let arrived = &inbox.received()[PREFIX_BYTES..];
-        assert!(arrived.len() < frame_bytes, "{} bytes of a frame of {frame_bytes} in the inbox", arrived.len());
-        let mut buffer = pool.take(frame_bytes.min(REQUEST_BUFFER_BYTES_FIRST));
-        buffer.bytes_mut()[..arrived.len()].copy_from_slice(arrived);
-        let filled = arrived.len();
-        *inbox = Inbox::default();
-        Large {
-            buffer,
-            filled,
-            frame_bytes,
-            permitted: CONNECTION_BUFFER_BYTES,
-            waiting: None,
-            window_start: Instant::now(),
-            window_bytes: 0,
-        }
-    }
-
-    /// Whether the next step is due: before the last is used up, so that reads stay large, but not before half of it has arrived.
-    fn wants_permits(&self) -> bool {
-        let left = self.permitted - self.filled;
-        left < CONNECTION_BUFFER_BYTES.min(self.frame_bytes - self.filled) && self.filled >= left
-    }
-
-    /// Ready when more may be received.
-    fn poll_permitted<S>(&mut self, cx: &mut Context<'_>, shared: &Shared<S>) -> Poll<()> {
-        while self.wants_permits() {
-            if let Some(waiting) = &mut self.waiting {
-                let grant = ready!(waiting.as_mut().poll(cx));
-                self.waiting = None;
-                self.window_start = Instant::now();
-                self.window_bytes = 0;
-                self.take(grant);
-                continue;
-            }
-            let is_large = self.frame_bytes > FRAME_LARGE_BYTES;
-            let permits = if is_large { &shared.large_permits } else { &shared.permits };
-            let step = self.filled.clamp(CONNECTION_BUFFER_BYTES, REQUEST_STEP_BYTES_MAX);
-            let step = step.min(self.frame_bytes - self.permitted) as u32;
-            match permits.clone().try_acquire_many_owned(step) {
-                Ok(permit) => self.take(Grant::Permits(permit)),
-                Err(_) if self.permitted > self.filled => break,
-                Err(_) => {
-                    let (permits, overdraft) = (permits.clone(), shared.overdraft.clone());
-                    self.waiting = Some(Box::pin(async move {
-                        // Neither semaphore is ever closed.
-                        tokio::select! {
-                            biased;
-                            Ok(permit) = permits.acquire_many_owned(step) => Grant::Permits(permit),
-                            Ok(token) = overdraft.acquire_owned() => Grant::Overdraft(token),
-                        }
-                    }));
-                }
-            }
-        }
-        Poll::Ready(())
-    }
-
-    fn take(&mut self, grant: Grant) {
-        match grant {
-            Grant::Permits(permit) => {
-                self.permitted += permit.num_permits();
-                match &mut self.buffer.permits {
-                    Some(held) => held.merge(permit),
-                    none => *none = Some(permit),
-                }
-            }
-            Grant::Overdraft(token) => {
-                self.permitted = self.frame_bytes;
-                self.buffer.overdraft = Some(token);
-            }
-        }
-    }
-
-    /// Room to read into, up to what is permitted.
-    fn space(&mut self) -> &mut [u8] {
-        let buffer_bytes = self.buffer.as_ref().len();
-        if self.filled == buffer_bytes {
-            self.buffer.grow(self.frame_bytes.min(2 * buffer_bytes), self.filled);
-        }
-        let end = self.frame_bytes.min(self.permitted).min(self.buffer.as_ref().len());
-        &mut self.buffer.bytes_mut()[self.filled..end]
-    }
-
-    fn received(&mut self, bytes: usize) {
-        self.filled += bytes;
-        self.window_bytes += bytes as u64;
-    }
-
-    /// At the end of a window: was it fast enough for memory that others wait for?
-    fn judge_speed(&mut self) -> Result<(), Closed> {
-        let holds_permits = self.permitted > CONNECTION_BUFFER_BYTES;
-        if holds_permits && self.window_bytes < RECEIVE_BYTES_PER_SECOND_MIN * RECEIVE_WINDOW_MS / 1000 {
-            return Err(Closed::Slow);
-        }
-        self.window_start = Instant::now();
-        self.window_bytes = 0;
-        Ok(())
-    }
-
-    fn into_frame(self) -> Bytes {
-        Bytes::from_owner(self.buffer).slice(..self.frame_bytes)
-    }
-}
-
-/// A reply that is owed.
-enum Owed {
-    Ready(Reply),
-    Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
-}
-
-/// Replies owed in request order, and the pieces of those on their way out.
-struct Replies<'a> {
-    owed: VecDeque<Owed>,
-    out: VecDeque<Bytes>,
-    out_bytes: usize,
-    /// Bytes of `out` and of the ready ones in `owed`.
-    held_bytes: usize,
-    /// The same of all connections.
-    total_bytes: &'a AtomicUsize,
-}
-
-impl Drop for Replies<'_> {
-    fn drop(&mut self) {
-        self.let_go(self.held_bytes);
-    }
-}
-
-impl Replies<'_> {
-    fn new(total_bytes: &AtomicUsize) -> Replies<'_> {
-        Replies { owed: VecDeque::new(), out: VecDeque::new(), out_bytes: 0, held_bytes: 0, total_bytes }
-    }
-
-    fn hold(&mut self, reply: &Reply) {
-        self.held_bytes += reply.size_bytes();
-        self.total_bytes.fetch_add(reply.size_bytes(), Ordering::Relaxed);
-    }
-
-    fn let_go(&mut self, bytes: usize) {
-        self.held_bytes -= bytes;
-        self.total_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn push(&mut self, owed: Owed) {
-        if let Owed::Ready(reply) = &owed {
-            self.hold(reply);
-        }
-        self.owed.push_back(owed);
-    }
-
-    fn is_empty(&self) -> bool {
-        self.owed.is_empty() && self.out.is_empty()
-    }
-
-    /// Whether another request may be accepted.
-    fn has_room(&self) -> bool {
-        let bytes_max = match self.total_bytes.load(Ordering::Relaxed) < REPLY_BYTES_TOTAL_MAX {
-            true => REPLY_BYTES_MAX,
-            // What is held leaves by this connection's own socket, so that it is woken when it has room again.
-            false => REPLY_SHARE_BYTES,
-        };
-        self.owed.len() < PIPELINE_DEPTH_MAX && self.held_bytes < bytes_max
-    }
-
-    /// Whether the bound is reached by replies that the peer does not take.
-    fn are_unread(&self) -> bool {
-        self.out_bytes > 0 && !self.has_room()
-    }
-
-    /// Whether replies are owed by us rather than by the peer's reading.
-    fn is_waiting(&self) -> bool {
-        self.out.is_empty() && !self.owed.is_empty()
-    }
-
-    /// Moves what is ready to the socket, in order, until neither side moves. Says whether bytes left.
-    fn progress(&mut self, cx: &mut Context<'_>, socket: &mut TcpStream, metrics: &Metrics) -> io::Result<bool> {
-        let mut wrote = false;
-        loop {
-            self.settle(cx);
-            if self.out.is_empty() {
-                return Ok(wrote);
-            }
-            match self.poll_write(cx, socket) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(bytes)) => {
-                    wrote = true;
-                    metrics.reply_bytes.increment(bytes as u64);
-                    self.wrote(bytes);
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(wrote),
-            }
-        }
-    }
-
-    /// Takes the oldest replies that are ready out of `owed`.
-    fn settle(&mut self, cx: &mut Context<'_>) {
-        while self.out_bytes < REPLY_BYTES_MAX {
-            let reply = match self.owed.front_mut() {
-                Some(Owed::Ready(reply)) => std::mem::take(reply),
-                Some(Owed::Later(later)) => match later.as_mut().poll(cx) {
-                    Poll::Ready(reply) => {
-                        self.hold(&reply);
-                        reply
-                    }
-                    Poll::Pending => return,
-                },
-                None => return,
-            };
-            self.owed.pop_front();
-            self.out_bytes += reply.size_bytes();
-            self.out.extend(reply.chunks.into_iter().filter(|chunk| !chunk.is_empty()));
-        }
-    }
-
-    fn poll_write(&self, cx: &mut Context<'_>, socket: &mut TcpStream) -> Poll<io::Result<usize>> {
-        /// Pieces that the usual turn fits in.
-        const FEW: usize = 32;
-        match self.out.len() {
-            0..=FEW => self.poll_write_pieces::<FEW>(cx, socket),
-            _ => self.poll_write_pieces::<WRITE_PIECES_MAX>(cx, socket),
-        }
-    }
-
-    fn poll_write_pieces<const N: usize>(
-        &self,
-        cx: &mut Context<'_>,
-        socket: &mut TcpStream,
-    ) -> Poll<io::Result<usize>> {
-        let mut pieces = [IoSlice::new(&[]); N];
-        let mut count = 0;
-        for (piece, chunk) in pieces.iter_mut().zip(&self.out) {
-            *piece = IoSlice::new(chunk);
-            count += 1;
-        }
-        Pin::new(socket).poll_write_vectored(cx, &pieces[..count])
-    }
-
-    fn wrote(&mut self, mut bytes: usize) {
-        self.out_bytes -= bytes;
-        self.let_go(bytes);
-        while bytes > 0 {
-            let chunk = self.out.front_mut().expect("bytes written were queued");
-            if bytes < chunk.len() {
-                chunk.advance(bytes);
-                return;
-            }
-            bytes -= chunk.len();
-            self.out.pop_front();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Mutex;
+    use crate::wire::Reply;
+    use std::sync::{Mutex, atomic::Ordering};
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::TcpListener,

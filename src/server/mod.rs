@@ -6,7 +6,9 @@
 mod buffers;
 pub mod connection;
 mod http;
+mod inbox;
 pub mod listener;
+mod replies;
 
 use crate::{
     Config, Env,
