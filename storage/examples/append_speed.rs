@@ -70,6 +70,15 @@ fn main() {
             gib * 1024.0 / wall.elapsed().as_secs_f64(),
             (cpu_seconds() - cpu) / gib,
         );
+        // As after kill -9: the log is given up, and opened again from its recovery point.
+        directory.flush(&log.reader().dirty().into_iter().collect::<Vec<_>>());
+        let end = log.reader().log_end();
+        let config = LogConfig { durable, ..LogConfig::default() };
+        drop(log);
+        let wall = Instant::now();
+        let log = directory.open_log(id, "speed", config, 0).expect("a recovered log");
+        println!("{:>9} recovered in {:.1} ms", "", wall.elapsed().as_secs_f64() * 1e3);
+        assert_eq!(log.reader().log_end(), end);
         log.close(0).expect("a close");
         directory.delete_partition(id, "speed", None).expect("a delete");
         directory.remove_deleted(i64::MAX);

@@ -403,7 +403,8 @@ impl Log {
             active.writer.write(at as usize, head);
             active.writer.write(at as usize + head.len(), rest);
         }
-        Ok(())
+        // A store that met an unreadable page went nowhere.
+        self.reader.shared.health.check()
     }
 
     /// Index entries, figures, then the ends, which readers acquire.
@@ -1017,6 +1018,15 @@ impl Log {
             s.tail().sealed = true;
             s.set_opened(None);
             s.set_index(None);
+        }
+    }
+}
+
+impl Drop for Log {
+    /// A flush round may still hold the active segment; it must not write blocks ahead of an end that another `Log` moves.
+    fn drop(&mut self) {
+        if let Some(active) = &self.active {
+            active.segment.tail().sealed = true;
         }
     }
 }

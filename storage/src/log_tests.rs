@@ -314,6 +314,28 @@ fn a_flush_that_began_before_a_truncation_moves_nothing_past_it() {
 }
 
 #[test]
+fn a_log_that_is_given_up_leaves_its_file_to_the_next() {
+    let p = place();
+    let mut log = p.open(None, LogConfig::default());
+    for _ in 0..7 {
+        append(&mut log, 1, 100);
+        flush(&log);
+    }
+    // A round that is still running when the log is dropped and opened again.
+    append(&mut log, 1, 100);
+    let dirty = log.reader().dirty().unwrap();
+    let stat = crash(log, 7);
+    let mut log = p.open(stat, LogConfig::default());
+    for _ in 0..20 {
+        append(&mut log, 1, 100);
+    }
+    for _ in 0..10 {
+        dirty.flush().unwrap();
+    }
+    assert_eq!(offsets(&log, 0), (0..28).collect::<Vec<_>>());
+}
+
+#[test]
 fn starting_anew_forgets_everything() {
     let p = place();
     let mut log = p.open(None, small());
