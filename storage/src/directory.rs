@@ -19,6 +19,7 @@ use crate::{
     log::OpenLog,
     names,
     seat::Register,
+    views,
 };
 use std::{
     collections::BTreeMap,
@@ -138,6 +139,7 @@ impl Directory {
     /// is damaged or missing ([`Directory::damage`]): then it lists them, and each is recovered from its beginning. Blocks.
     pub fn open(disk: Arc<dyn Disk>, path: &Path, options: DirectoryOptions) -> Result<Directory, OpenError> {
         let lock = make_and_lock(&*disk, path)?;
+        views::allow(options.open_segments_max);
         let identity = Identity::load_or_create(&*disk, path, &options)?;
         let start = Start::read(&*disk, path, options.now_ms)?;
         let mut opened = OpenedWriter::new(path, start.opened_generation, start.opened_bytes);

@@ -35,6 +35,7 @@ mod segment;
 mod sigbus;
 #[cfg(any(test, feature = "sim"))]
 pub mod sim;
+mod views;
 
 pub use batch::Batch;
 pub use directory::{Directory, DirectoryOptions, Flushed, OpenError};

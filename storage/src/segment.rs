@@ -4,8 +4,14 @@
 //! map (closed segments open on demand and close again), the index. A truncation never changes a segment: it puts another object
 //! with a lower end in its place, so bytes already handed out stay as they were.
 
-use crate::{Batch, Disk, DiskFile, Error, Result, batch, disk::Open, index::Index, region::Region, retention::Aged};
-use arc_swap::ArcSwapOption;
+use crate::{
+    Batch, Disk, DiskFile, Error, Result, batch,
+    disk::Open,
+    index::Index,
+    region::Region,
+    retention::Aged,
+    views::{self, View},
+};
 use std::{
     io,
     path::{Path, PathBuf},
@@ -77,8 +83,7 @@ pub(crate) struct Segment {
     checked_from: AtomicU64,
     /// One range (from u32 | to u32) that `populate` has checked.
     checked: AtomicU64,
-    opened: ArcSwapOption<Opened>,
-    index: ArcSwapOption<Index>,
+    view: Arc<View>,
     /// Entries of both indexes that are in the files; `None` = the files are to be begun anew.
     index_written: Mutex<Option<(usize, usize)>>,
     /// Taken to open the file or load the index.
@@ -172,8 +177,7 @@ impl Segment {
             appended_ms: AtomicI64::new(UNKNOWN),
             checked_from: AtomicU64::new(u64::MAX),
             checked: AtomicU64::new(0),
-            opened: ArcSwapOption::empty(),
-            index: ArcSwapOption::empty(),
+            view: Arc::default(),
             index_written: Mutex::new(None),
             opening: Mutex::new(()),
             bad: Mutex::default(),
@@ -193,6 +197,9 @@ impl Segment {
 
     /// The same file, ending at `end_position` and `end_offset` (a truncation). The bytes before are durable.
     pub(crate) fn sealed_at(&self, end_position: u64, end_offset: i64) -> Segment {
+        let view = Arc::new(View::default());
+        view.opened.store(self.view.opened.load_full());
+        view.index.store(self.view.index.load_full());
         let s = Segment {
             base: self.base,
             path: self.path.clone(),
@@ -205,8 +212,7 @@ impl Segment {
             appended_ms: AtomicI64::new(self.appended_ms.load(Ordering::Relaxed)),
             checked_from: AtomicU64::new(self.checked_from.load(Ordering::Relaxed)),
             checked: AtomicU64::new(self.checked.load(Ordering::Relaxed)),
-            opened: ArcSwapOption::new(self.opened.load_full()),
-            index: ArcSwapOption::new(self.index.load_full()),
+            view,
             index_written: Mutex::new(None),
             opening: Mutex::new(()),
             bad: Mutex::new(lock(&self.bad).clone()),
@@ -263,20 +269,20 @@ impl Segment {
     }
 
     pub(crate) fn opened(&self) -> Option<Arc<Opened>> {
-        self.opened.load_full()
+        self.view.opened.load_full()
     }
 
     pub(crate) fn set_opened(&self, opened: Option<Arc<Opened>>) {
-        self.opened.store(opened);
+        self.view.opened.store(opened);
     }
 
     /// The index, if it is in memory.
     pub(crate) fn index_in_memory(&self) -> Option<Arc<Index>> {
-        self.index.load_full()
+        self.view.index.load_full()
     }
 
     pub(crate) fn set_index(&self, index: Option<Arc<Index>>) {
-        self.index.store(index);
+        self.view.index.store(index);
     }
 
     /// Notes an append (writer only).
@@ -323,14 +329,15 @@ impl Segment {
 
     /// The file and its map; a closed segment is opened. `None` when the segment is empty. Blocks when it must open.
     pub(crate) fn view(&self, disk: &dyn Disk) -> Result<Option<Arc<Opened>>> {
-        if let Some(opened) = self.opened.load_full() {
+        if let Some(opened) = self.view.opened.load_full() {
+            self.view.touch();
             return Ok(Some(opened));
         }
         if self.end_position() == 0 {
             return Ok(None);
         }
         let _guard = lock(&self.opening);
-        if let Some(opened) = self.opened.load_full() {
+        if let Some(opened) = self.view.opened.load_full() {
             return Ok(Some(opened));
         }
         let failed = |op, e| Error::io(op, &self.path, e);
@@ -342,7 +349,10 @@ impl Segment {
         }
         let map = file.map(len as usize, false).map_err(|e| failed("map", e))?;
         let opened = Arc::new(Opened { file, region: Region::new(map, len as usize, &self.mark) });
-        self.opened.store(Some(opened.clone()));
+        self.view.opened.store(Some(opened.clone()));
+        if self.end_offset() != i64::MAX {
+            views::opened(&self.view);
+        }
         Ok(Some(opened))
     }
 
@@ -354,15 +364,15 @@ impl Segment {
 
     /// The index, loaded or made anew where needed. Blocks when it must.
     pub(crate) fn index(&self, disk: &dyn Disk, opened: &Opened, interval: u32) -> Arc<Index> {
-        if let Some(index) = self.index.load_full() {
+        if let Some(index) = self.view.index.load_full() {
             return index;
         }
         let _guard = lock(&self.opening);
-        if let Some(index) = self.index.load_full() {
+        if let Some(index) = self.view.index.load_full() {
             return index;
         }
         let index = Arc::new(self.load_index(disk, opened).unwrap_or_else(|| self.rebuild_index(opened, interval)));
-        self.index.store(Some(index.clone()));
+        self.view.index.store(Some(index.clone()));
         index
     }
 
@@ -428,17 +438,17 @@ impl Segment {
 
     /// Drops the index from memory when it says something about bytes that are no longer this segment's.
     fn forget_index_beyond_end(&self) {
-        if let Some(index) = self.index.load_full() {
+        if let Some(index) = self.view.index.load_full() {
             let (offsets, times) = (index.offset_bytes(self.end_position()), index.time_bytes(self.end_offset()));
             let cut = Index::decode(self.base, self.end_offset(), self.end_position(), &offsets, &times);
-            self.index.store(Some(Arc::new(cut)));
+            self.view.index.store(Some(Arc::new(cut)));
         }
     }
 
     /// Writes both index files (derived, not synced) and forgets the index in memory when `forget`. Errors are of no consequence:
     /// the index is made anew from the log. Blocks.
     pub(crate) fn write_index(&self, disk: &dyn Disk, forget: bool) {
-        let Some(index) = self.index.load_full() else { return };
+        let Some(index) = self.view.index.load_full() else { return };
         let write = |extension, bytes: Vec<u8>| -> io::Result<()> {
             let file = disk.open(&self.path.with_extension(extension), Open::Create)?;
             file.set_len(0)?;
@@ -448,7 +458,7 @@ impl Segment {
         let done = write("index", index.offset_bytes(self.end_position()))
             .and_then(|()| write("timeindex", index.time_bytes(self.end_offset())));
         if done.is_ok() && forget {
-            self.index.store(None);
+            self.view.index.store(None);
         }
     }
 
@@ -456,7 +466,7 @@ impl Segment {
     /// place without a walk. As [`Segment::write_index`] otherwise.
     pub(crate) fn write_index_progress(&self, disk: &dyn Disk) {
         const ENTRIES: usize = 64;
-        let Some(index) = self.index.load_full() else { return };
+        let Some(index) = self.view.index.load_full() else { return };
         let mut written = lock(&self.index_written);
         let (offsets, times) = written.unwrap_or_default();
         let (offsets_now, times_now) = (index.len(), index.times_len());

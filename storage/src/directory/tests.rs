@@ -564,3 +564,23 @@ fn retention_and_delete_records_make_room_on_a_full_disk() {
         assert_eq!((after.reader().log_start(), after.reader().log_end()), (start, end + 1));
     }
 }
+
+#[test]
+fn a_log_of_many_segments_is_read_with_few_of_them_open() {
+    let dir = tempfile::tempdir().unwrap();
+    let directory = Directory::open(Arc::new(OsDisk), dir.path(), options()).unwrap();
+    let config = LogConfig { segment_bytes: 1024, ..LogConfig::default() };
+    let mut log = directory.open_log(id(1, 0), "t", config.clone(), 1_000).unwrap();
+    for _ in 0..700 {
+        append(&mut log).unwrap();
+        log.roll(1_000).unwrap();
+    }
+    log.close(1_000).unwrap();
+    let log = directory.open_log(id(1, 0), "t", config, 1_000).unwrap();
+    let held = log.reader().read(0, 1000, 700, true).unwrap().unwrap();
+    assert_holds(&log, 700);
+    assert_holds(&log, 700);
+    let open = log.reader().shared.segments.load().iter().filter(|s| s.opened().is_some()).count();
+    assert!(open < 300, "{open} of 700 are open");
+    batch::check_stored(&held.bytes).unwrap(); // a slice keeps what it needs
+}
