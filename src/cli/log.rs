@@ -3,14 +3,16 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 use millstream_storage::{
-    Batch, DiskFile, OsDisk,
+    Batch, DiskFile, OsDisk, PartitionId,
     batch::{self, BatchError, HEADER_BYTES},
     catalogue::{self, Catalogue, LoadError},
+    directory::partition_of,
     disk::{Disk, Open},
     record,
 };
 use serde_json::json;
 use std::{
+    collections::BTreeMap,
     fs,
     io::{self, BufWriter, Write},
     ops::Range,
@@ -281,12 +283,18 @@ struct Verdict {
 fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     let mut verdict = Verdict::default();
     let partitions = partition_dirs(&args.path)?;
-    if args.path.join("meta.properties").exists() {
-        verify_catalogue(args, &mut verdict, out)?;
-    }
+    let ends = match args.path.join("meta.properties").exists() {
+        true => verify_catalogue(args, &mut verdict, out)?,
+        false => BTreeMap::new(),
+    };
     for partition in &partitions {
         verdict.partitions += 1;
-        verify_partition(args, partition, &mut verdict, out)?;
+        let end = verify_partition(args, partition, &mut verdict, out)?;
+        let id = partition_of(&OsDisk, partition).map_err(|e| Failure::Sentence(e.to_string()))?;
+        if let Some(catalogued) = id.and_then(|id| ends.get(&id)).filter(|catalogued| **catalogued > end) {
+            let why = format!("the log ends at offset {end}, and ended at {catalogued} at its last clean stop");
+            damage(args, &mut verdict, out, partition, None, None, &why)?;
+        }
     }
     let Verdict { partitions, files, batches, records, bytes, damage } = verdict;
     let written = match args.output {
@@ -308,34 +316,47 @@ fn verify(args: &VerifyArgs, out: &mut dyn Write) -> Result<bool, Failure> {
     Ok(damage == 0)
 }
 
-fn verify_catalogue(args: &VerifyArgs, verdict: &mut Verdict, out: &mut dyn Write) -> Result<(), Failure> {
+/// Checks the directory's own files; returns the log ends of partitions that were closed cleanly.
+fn verify_catalogue(
+    args: &VerifyArgs,
+    verdict: &mut Verdict,
+    out: &mut dyn Write,
+) -> Result<BTreeMap<PartitionId, i64>, Failure> {
     let path = Catalogue::path(&args.path);
-    let generation = match Catalogue::load(&OsDisk, &args.path) {
-        Ok(Some(catalogue)) => catalogue.generation,
-        Ok(None) => return damage(args, verdict, out, &path, None, None, "it is missing"),
-        Err(LoadError::Damaged(why)) => return damage(args, verdict, out, &path, None, None, why),
+    let catalogue = match Catalogue::load(&OsDisk, &args.path) {
+        Ok(Some(catalogue)) => Ok(catalogue),
+        Ok(None) => Err("it is missing"),
+        Err(LoadError::Damaged(why)) => Err(why),
         Err(LoadError::NewerFormat(n)) => {
             let why = format!("it has format {n}, which this release does not read");
             return Err(Failure::Sentence(format!("{}: {why}", path.display())));
         }
         Err(LoadError::Io(e)) => return Err(Failure::Sentence(e.to_string())),
     };
-    for generation in [generation, generation + 1] {
+    let catalogue = match catalogue {
+        Ok(catalogue) => catalogue,
+        Err(why) => return damage(args, verdict, out, &path, None, None, why).map(|()| BTreeMap::new()),
+    };
+    let mut ends: BTreeMap<_, _> = catalogue.partitions.iter().map(|(id, stat)| (*id, stat.log_end)).collect();
+    for generation in [catalogue.generation, catalogue.generation + 1] {
         let opened = catalogue::read_opened(&OsDisk, &args.path, generation);
-        if opened.map_err(|e| Failure::Sentence(e.to_string()))?.is_some_and(|o| o.damaged) {
+        let opened = opened.map_err(|e| Failure::Sentence(e.to_string()))?.unwrap_or_default();
+        opened.slots.iter().for_each(|slot| drop(ends.remove(&slot.id)));
+        if opened.damaged {
             let path = catalogue::opened_path(&args.path, generation);
             damage(args, verdict, out, &path, None, None, "a record before the last one is unreadable")?;
         }
     }
-    Ok(())
+    Ok(ends)
 }
 
+/// Checks every batch; returns the offset after the last one.
 fn verify_partition(
     args: &VerifyArgs,
     partition: &Path,
     verdict: &mut Verdict,
     out: &mut dyn Write,
-) -> Result<(), Failure> {
+) -> Result<i64, Failure> {
     let files = log_files(partition)?;
     let mut expected = 0;
     for (i, path) in files.iter().enumerate() {
@@ -369,7 +390,7 @@ fn verify_partition(
             }
         }
     }
-    Ok(())
+    Ok(expected)
 }
 
 fn damage(
@@ -623,6 +644,34 @@ mod tests {
         let torn = [batch(0), batch(1)[..100].to_vec()].concat();
         assert!(verified(partition(&[(0, torn.clone())]).path()).0);
         assert!(!verified(partition(&[(0, torn), (2, batch(2))]).path()).0);
+    }
+
+    #[test]
+    fn a_log_shorter_than_at_its_clean_stop_is_damage() {
+        use millstream_storage::{Directory, DirectoryOptions, LogConfig, TimestampType};
+        let dir = tempfile::tempdir().unwrap();
+        let options = DirectoryOptions {
+            node_id: 1,
+            cluster_id: "c".into(),
+            directory_id: "d".into(),
+            now_ms: 0,
+            open_segments_max: 64,
+        };
+        let directory = Directory::open(Arc::new(OsDisk), dir.path(), options).unwrap();
+        let id = PartitionId { topic_id: [3; 16], partition: 0 };
+        let mut log = directory.open_log(id, "t", LogConfig::default(), 0).unwrap();
+        for _ in 0..3 {
+            let header = batch::check(&batch(0)).unwrap();
+            log.append_as_leader(&batch(0), &header, 0, TimestampType::CreateTime, 0).unwrap();
+        }
+        log.close(0).unwrap();
+        directory.close(0).unwrap();
+        let (sound, text) = verified(dir.path());
+        assert!(sound && text.contains("1 partitions, 1 files, 3 batches"), "{text}");
+        let file = fs::OpenOptions::new().write(true).open(dir.path().join("t-0/00000000000000000000.log")).unwrap();
+        file.set_len(2 * batch(0).len() as u64).unwrap();
+        let (sound, text) = verified(dir.path());
+        assert!(!sound && text.contains("ends at offset 2, and ended at 3"), "{text}");
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl Directory {
             log.mark_deleted();
         }
         let dir = register.root.join(names::partition_dir(topic, id.partition));
-        if register.disk.exists(&dir) && self.owner(&dir).is_none_or(|owner| owner == id) {
+        if self.has_dir(&dir)? && self.owner(&dir)?.is_none_or(|owner| owner == id) {
             let to = self.free_name(&register.root, |n| names::deleted_dir(id, topic, n));
             register.disk.rename(&dir, &to).map_err(|e| Error::io("rename", &dir, e))?;
             register.sync_root()?;
@@ -277,7 +277,7 @@ impl Directory {
         let mut moved = Vec::new();
         for entry in entries.into_iter().filter(|e| e.is_dir) {
             let Some((_, partition)) = names::parse_partition_dir(&entry.name) else { continue };
-            let Some(id) = self.owner(&self.path().join(&entry.name)) else { continue };
+            let Some(id) = self.owner(&self.path().join(&entry.name))? else { continue };
             if id.partition == partition && (known(id) || self.inner.register.is_open(id)) {
                 continue;
             }
@@ -367,19 +367,19 @@ impl Directory {
     fn stat_by_files(&self, id: PartitionId, dir: &Path) -> Result<(Option<LogStat>, bool)> {
         let stat = self.inner.register.stat_to_open(id);
         let named = stat.is_some_and(|s| s.needs_recovery);
-        match (stat, self.disk().exists(dir)) {
+        match (stat, self.has_dir(dir)?) {
             (None, false) => Ok((None, false)),
             (Some(stat), true) => Ok((Some(stat), named)),
             // Stopped before its directory was made; it may have been told to begin at an offset.
             (Some(stat), false) if stat.size_bytes == 0 && (stat.log_end == 0 || stat.log_end == stat.log_start) => {
                 Ok(((stat.log_start > 0).then_some(stat), named))
             }
-            (Some(_), false) if self.deletion_was_interrupted(id) => Ok((None, named)),
+            (Some(_), false) if self.deletion_was_interrupted(id)? => Ok((None, named)),
             (Some(_), false) => {
                 let gone = io::Error::new(io::ErrorKind::NotFound, "the partition's directory is missing");
                 Err(Error::Io { op: "open", path: dir.to_path_buf(), source: gone })
             }
-            (None, true) if self.owner(dir) == Some(id) => {
+            (None, true) if self.owner(dir)? == Some(id) => {
                 Ok((Some(LogStat { log_start: START_UNKNOWN, ..from_the_beginning() }), false))
             }
             // An earlier topic of that name, or bytes nobody vouches for: out of the way, not removed.
@@ -391,17 +391,22 @@ impl Directory {
         }
     }
 
-    fn deletion_was_interrupted(&self, id: PartitionId) -> bool {
-        let Ok(entries) = self.disk().read_dir(self.path()) else { return false };
-        let mut deleted = entries.iter().filter(|e| e.is_dir && names::is_deleted_dir(&e.name));
-        deleted.any(|e| {
-            e.name.contains(&format!("-{}.", id.partition)) && self.owner(&self.path().join(&e.name)) == Some(id)
-        })
+    fn has_dir(&self, dir: &Path) -> Result<bool> {
+        self.disk().has_dir(dir).map_err(|e| Error::io("look for", dir, e))
     }
 
-    /// Whose a partition's directory is, by its name's number and its `partition.metadata`; `None` when that is unreadable.
-    fn owner(&self, dir: &Path) -> Option<PartitionId> {
-        owner(&**self.disk(), dir)
+    fn deletion_was_interrupted(&self, id: PartitionId) -> Result<bool> {
+        let entries = self.disk().read_dir(self.path()).map_err(|e| Error::io("list", self.path(), e))?;
+        for name in entries.iter().filter(|e| e.is_dir).map(|e| &e.name).filter(|n| names::is_deleted_dir(n)) {
+            if self.owner(&self.path().join(name))? == Some(id) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn owner(&self, dir: &Path) -> Result<Option<PartitionId>> {
+        partition_of(&**self.disk(), dir)
     }
 
     fn quarantine(&self, name: &str) -> Result<()> {
@@ -432,12 +437,17 @@ fn from_the_beginning() -> LogStat {
     LogStat { expires_ms: i64::MAX, latest_epoch: -1, needs_recovery: true, ..LogStat::default() }
 }
 
-fn owner(disk: &dyn Disk, dir: &Path) -> Option<PartitionId> {
-    let name = dir.file_name()?.to_str()?;
+/// Whose a partition's directory is, by its name's number and its `partition.metadata`; `None` when they do not say. Blocks.
+pub fn partition_of(disk: &dyn Disk, dir: &Path) -> Result<Option<PartitionId>> {
+    let name = dir.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let stem = if names::is_deleted_dir(name) { deleted_stem(name) } else { name };
-    let (_, partition) = names::parse_partition_dir(stem)?;
-    let bytes = checkpoint::read_plain(disk, &dir.join("partition.metadata")).ok()??;
-    Some(PartitionId { topic_id: names::parse_partition_metadata(&bytes)?, partition })
+    let Some((_, partition)) = names::parse_partition_dir(stem) else { return Ok(None) };
+    let bytes = match checkpoint::read_plain(disk, &dir.join("partition.metadata")) {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(checkpoint::ReadError::Damaged { .. }) => return Ok(None),
+        Err(checkpoint::ReadError::Io(e)) => return Err(e),
+    };
+    Ok(names::parse_partition_metadata(&bytes).map(|topic_id| PartitionId { topic_id, partition }))
 }
 
 /// `<topic>-<partition>` of `<topic>-<partition>.<unique>-delete` (a topic may have dots itself).
@@ -552,7 +562,7 @@ impl Start {
         let opened = entries.iter().filter_map(|e| e.name.strip_prefix("opened.")?.parse::<u64>().ok());
         let newest = opened.clone().max().unwrap_or(0);
         for entry in entries.iter().filter(|e| e.is_dir && names::parse_partition_dir(&e.name).is_some()) {
-            if let Some(id) = owner(disk, &root.join(&entry.name)) {
+            if let Ok(Some(id)) = partition_of(disk, &root.join(&entry.name)) {
                 known.entry(id).or_insert_with(from_the_beginning);
             }
         }

@@ -50,8 +50,19 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Makes the names in `path` durable.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
-    /// Whether there is a file or directory.
+    /// Whether there is a file or directory, as far as one can tell: a failing disk says no (see [`Disk::has_dir`]).
     fn exists(&self, path: &Path) -> bool;
+    /// Whether there is such a directory; an error where that cannot be said, which must not pass for "no".
+    fn has_dir(&self, path: &Path) -> io::Result<bool> {
+        if self.exists(path) {
+            return Ok(true);
+        }
+        match self.read_dir(path) {
+            Ok(_) => Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
     /// Takes the exclusive lock file `path` of this process; an error of kind `WouldBlock` when another holds it.
     /// Released when the box drops.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn std::any::Any + Send + Sync>>;

@@ -45,7 +45,7 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
     let empty_at = |offset| Recovered { log_start: offset, log_end: offset, ..Recovered::default() };
     // Appends that were never durable may all be gone: then the log ends where they began.
     let end = if stat.needs_recovery { stat.recovery_point.max(stat.log_start) } else { stat.log_end };
-    if !disk.exists(&o.dir) {
+    if !disk.has_dir(&o.dir).map_err(|e| Error::io("look for", &o.dir, e))? {
         return Ok(empty_at(end.max(0)));
     }
     let known_start = log_start(disk, &o.dir)?.or((stat.log_start != START_UNKNOWN).then_some(stat.log_start));
