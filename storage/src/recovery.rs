@@ -271,6 +271,13 @@ impl Recovery<'_> {
         let Some(opened) = segment.view(self.disk())? else { return Ok(Err(lost(0, segment.base))) };
         let index = segment.index(self.disk(), &opened, self.interval());
         Ok(match segment.find(&opened, &index, point) {
+            // One that begins below the point and claims to reach past it may be damaged; then it is not for the check to cut.
+            Found::At { position, batch, .. }
+                if batch.base_offset < point
+                    && batch::check_stored(&segment.bytes(&opened)[position as usize..]).is_err() =>
+            {
+                Err(lost(position, batch.base_offset))
+            }
             Found::At { position, batch, .. } if batch.base_offset <= point => {
                 Ok(From { segment: first, position, expected: batch.base_offset })
             }

@@ -134,7 +134,12 @@ pub(crate) fn header_at(bytes: &[u8], position: u64, expected: i64, limit: i64) 
         && batch.last_offset() < limit
         // A segment spans offsets of an i32 (its index is relative); a batch that leaves it has a damaged offset.
         && batch.base_offset - expected <= i64::from(i32::MAX);
-    fits.then_some(batch)
+    if !fits {
+        return None;
+    }
+    // The count vouches for the offset delta, or one of them is damaged; in a compacted batch they differ, and the CRC does.
+    let vouched = batch.record_count.checked_sub(1) == Some(batch.last_offset_delta);
+    (vouched || batch::check_stored(rest).is_ok()).then_some(batch)
 }
 
 /// Whether a batch whose offset leaves a gap is followed by one that shows the offset to be damaged (it lies outside the CRC).

@@ -1055,6 +1055,7 @@ mod tests {
         assert!(disk.crashed());
         assert_eq!(disk.ops(), before + 1);
         assert!(disk.open(&path("a"), Open::Read).is_err() && !disk.exists(&path("a")) && file.len().is_err());
+        assert!(disk.has_dir(&path("d")).is_err(), "nothing is absent on a disk that does not answer");
         for seed in 0..20 {
             assert_eq!(read(&disk.crash(seed), "a").unwrap(), [1; 600]);
         }

@@ -173,8 +173,11 @@ impl Run {
                     reader.log_end()
                 ),
                 Some(_) => {}
-                // What was never flushed may be there, unknown to the directory.
-                None => ensure!(self.models[p].durable_end == 0, "partition {p} is unknown"),
+                // What was never flushed may be there, in part, unknown to the directory.
+                None => {
+                    ensure!(self.models[p].durable_end == 0, "partition {p} is unknown");
+                    self.models[p].start_max = self.models[p].end;
+                }
             }
             let found = match (check(&log, &self.models[p]), self.instead[p].take()) {
                 (Ok(found), _) => found,
