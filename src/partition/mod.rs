@@ -506,16 +506,16 @@ impl Partition {
     }
 
     fn publish_reader(&self, reader: Option<Arc<LogReader>>) {
-        let opened = reader.is_some();
         let open_logs = &self.shared.open_logs;
-        match (self.reader.swap(reader), opened) {
-            (None, true) => {
-                if open_logs.fetch_add(1, Ordering::Relaxed) >= self.shared.open_logs_max {
-                    self.shared.crowded.notify_one();
-                }
+        let opened = reader.is_some();
+        let was_open = self.reader.swap(reader).is_some();
+        if opened && !was_open {
+            let others = open_logs.fetch_add(1, Ordering::Relaxed);
+            if others >= self.shared.open_logs_max {
+                self.shared.crowded.notify_one();
             }
-            (Some(_), false) => _ = open_logs.fetch_sub(1, Ordering::Relaxed),
-            _ => {}
+        } else if was_open && !opened {
+            open_logs.fetch_sub(1, Ordering::Relaxed);
         }
     }
 

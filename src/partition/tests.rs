@@ -210,7 +210,8 @@ async fn a_cold_partition_answers_from_the_catalogue_and_opens_when_its_records_
     assert!(matches!(p.read(&query(0)), Err(PartitionError::NotOpen)));
     // Many at once share one opening.
     let (a, b) = tokio::join!(p.open(), p.open());
-    (a.unwrap(), b.unwrap());
+    a.unwrap();
+    b.unwrap();
     assert_eq!(base_offsets(&p.read(&query(0)).unwrap()), [0]);
     assert_eq!(append(&p, &batch(ANYONE, 1), 1).await.unwrap().base_offset, 4);
 }

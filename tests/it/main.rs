@@ -8,6 +8,7 @@ mod connections;
 mod control;
 mod crash;
 mod damage;
+mod data;
 mod disk_full;
 mod embed;
 mod exact;
