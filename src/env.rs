@@ -10,6 +10,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
+/// Files kept for what is neither a segment nor a Kafka connection: HTTP, the runtime, small files being replaced.
+const OTHER_FILES: usize = 64;
+
 /// The world a node runs in. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Env {
@@ -58,6 +61,14 @@ impl Env {
         match &self.simulated {
             Some(_) => 1024,
             None => OsDisk::raise_open_files(),
+        }
+    }
+
+    /// Most connections at once, so that a flood of them leaves log segments their files.
+    pub fn connections_max(&self) -> usize {
+        match &self.simulated {
+            Some(_) => usize::MAX,
+            None => OsDisk::open_files_max().saturating_sub(OsDisk::raise_open_files() + OTHER_FILES).max(16),
         }
     }
 

@@ -110,9 +110,15 @@ pub async fn accept<S: Service>(
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let phases = phase.clone();
     let accepting = async {
-        let mut short_of_room = false;
+        let (mut short_of_room, mut was_at_bound) = (false, false);
         loop {
-            open.fewer_than(connections_max().max(1)).await;
+            let bound = connections_max().max(1);
+            let at_bound = open.count.load(Ordering::SeqCst) >= bound;
+            if at_bound && !was_at_bound {
+                tracing::warn!(connections = bound, "as many connections as there may be: further ones wait");
+            }
+            was_at_bound = at_bound;
+            open.fewer_than(bound).await;
             let (socket, connection) = match accept_one(&listener).await {
                 Ok(accepted) => accepted,
                 Err(error) if is_peers(&error) => {

@@ -57,8 +57,8 @@ impl Node {
         let shared = Arc::new(Shared::new(Kafka { broker: broker.clone() }, metrics));
         let open = Arc::<listener::Open>::default();
         let connections_max = {
-            let broker = broker.clone();
-            move || broker.settings().max_connections
+            let (broker, files) = (broker.clone(), env.connections_max());
+            move || broker.settings().max_connections.min(files)
         };
         let accept = listener::accept(
             env.clone(),

@@ -200,6 +200,14 @@ impl OsDisk {
     }
 }
 
+impl OsDisk {
+    /// Files that this process may have open, of all kinds.
+    pub fn open_files_max() -> usize {
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
+    }
+}
+
 fn segments_max(files: u64, maps: u64) -> usize {
     usize::try_from(files.min(maps) / 4 * 3).unwrap_or(usize::MAX).max(64)
 }
