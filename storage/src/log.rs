@@ -341,7 +341,8 @@ impl Log {
             let last = self.shared().segments.load().last().cloned();
             let fits = |s: &Segment| {
                 let position = s.end_position();
-                position == 0 || position + size as u64 <= u64::from(self.config.segment_bytes)
+                let full = position > 0 && position + size as u64 > u64::from(self.config.segment_bytes);
+                !full && !s.ends_damaged()
             };
             match last {
                 Some(last) if !self.must_roll && fits(&last) => {

@@ -200,7 +200,21 @@ fn damage_below_the_recovery_point_costs_its_batch_only() {
     let size = log.reader().size_bytes() as usize / 10;
     flush(&log);
     // A flipped bit in the records, in the length, and in the magic.
-    for (what, byte, bit) in [("records", 80, 1), ("length", 10, 1), ("magic", 16, 1), ("offset", 0, 0x40)] {
+    for (what, byte, bit) in [
+        ("records", 80, 1),
+        ("length", 10, 1),
+        ("magic", 16, 1),
+        ("offset", 0, 0x40),
+        ("offset", 7, 4),
+        ("last delta", 25, 1),
+        ("last delta", 26, 1),
+        ("last delta", 23, 0x80),
+        ("count", 60, 4),
+        ("length", 11, 0x40),
+        ("length", 11, 1),
+        ("timestamp", 40, 1),
+        ("crc", 17, 1),
+    ] {
         let stat = Some(LogStat { needs_recovery: true, ..log.stat() });
         let path = p.file(0, "log");
         let good = fs::read(&path).unwrap();
@@ -229,6 +243,29 @@ fn damage_below_the_recovery_point_costs_its_batch_only() {
         assert!(p.bases("cut").is_empty());
         fs::write(&path, &good).unwrap();
     }
+}
+
+#[test]
+fn a_length_that_leads_to_another_batch_hides_none() {
+    let p = place();
+    let mut log = p.open(None, LogConfig { index_interval_bytes: 1 << 20, ..LogConfig::default() });
+    let value = (0..600).find(|n| batch(1, *n, 0).len() == 512).unwrap();
+    for _ in 0..10 {
+        append(&mut log, 1, value);
+    }
+    flush(&log);
+    let stat = crash(log, 10);
+    let path = p.file(0, "log");
+    let mut bytes = fs::read(&path).unwrap();
+    let length = &mut bytes[3 * 512 + 8..3 * 512 + 12];
+    length.copy_from_slice(&(1024u32 - 12).to_be_bytes()); // one bit would do with another size
+    fs::write(&path, &bytes).unwrap();
+    let log = p.open(stat, LogConfig::default());
+    let r = log.reader();
+    assert_eq!(r.read(4, 1000, i64::MAX, true).unwrap().unwrap().first_offset, 4);
+    assert!(matches!(r.read(3, 1000, i64::MAX, true), Err(Error::Corrupt { offset: 3, .. })));
+    assert_eq!(r.read(0, 1 << 20, i64::MAX, true).unwrap().unwrap().bytes.len(), 3 * 512);
+    assert_eq!(r.log_end(), 10);
 }
 
 #[test]

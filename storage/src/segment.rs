@@ -514,6 +514,13 @@ impl Segment {
     /// Walks headers from `position`, where `expected` is the offset that follows, to the first batch that holds or follows `offset`.
     pub(crate) fn walk(&self, bytes: &[u8], mut position: u64, mut expected: i64, offset: i64) -> Found {
         let limit = self.end_offset();
+        // The batch passed last: its length or offsets may be what is damaged when nothing follows it.
+        let mut passed: Option<(u64, i64)> = None;
+        let broken = |passed: Option<(u64, i64)>, to| {
+            passed.filter(|(from, _)| {
+                !self.is_checked(*from, to) && batch::check_stored(&bytes[*from as usize..]).is_err()
+            })
+        };
         loop {
             if expected >= limit || position >= bytes.len() as u64 {
                 return Found::End { position, next_offset: expected };
@@ -521,16 +528,30 @@ impl Segment {
             let batch = match self.bad_at(position) {
                 Some(_) => None,
                 None => header_at(bytes, position, expected, limit)
-                    .filter(|b| b.base_offset == expected || !gap_is_damage(bytes, position, b, expected, limit)),
+                    .filter(|b| {
+                        b.base_offset == expected
+                            || !gap_is_damage(bytes, position, b, expected, limit) && broken(passed, position).is_none()
+                    })
+                    // Only compaction parts the count from the offsets; else one of them is damaged, which the CRC tells.
+                    .filter(|b| {
+                        i64::from(b.record_count) == i64::from(b.last_offset_delta) + 1
+                            || self.is_checked(position, position + b.size_bytes as u64)
+                            || batch::check_stored(&bytes[position as usize..]).is_ok()
+                    }),
             };
             match batch {
                 Some(batch) if batch.next_offset() > offset => return Found::At { position, batch, expected },
                 Some(batch) => {
+                    passed = Some((position, expected));
                     position += batch.size_bytes as u64;
                     expected = batch.next_offset();
                 }
                 None => {
-                    let bad = self.bad_at(position).unwrap_or_else(|| self.note_damage(bytes, position, expected));
+                    let bad = self.bad_at(position).unwrap_or_else(|| {
+                        let (from, base) = broken(passed, position).unwrap_or((position, expected));
+                        self.note_damage(bytes, from, base)
+                    });
+                    passed = None;
                     if offset < bad.next_offset {
                         return Found::Damaged(bad);
                     }
@@ -615,6 +636,11 @@ impl Segment {
         self.has_bad.store(true, Ordering::Release);
     }
 
+    /// Whether damage reaches to its end: what is appended behind could not be told from it.
+    pub(crate) fn ends_damaged(&self) -> bool {
+        self.has_bad.load(Ordering::Acquire) && lock(&self.bad).iter().any(|b| b.to >= self.end_position())
+    }
+
     /// Damaged ranges met so far.
     #[allow(dead_code)]
     pub(crate) fn bad(&self) -> Vec<Bad> {
@@ -648,9 +674,12 @@ impl Segment {
         let next = Batch::parse(&bytes[position as usize..]).ok().and_then(|b| {
             let behind = position + b.size_bytes as u64;
             if behind == bytes.len() as u64 && b.next_offset() <= limit && b.last_offset_delta >= 0 {
-                return Some((behind, b.next_offset()));
+                let offsets = i64::from(b.last_offset_delta).min(i64::from(b.record_count) - 1).max(0) + 1;
+                return Some((behind, b.base_offset.saturating_add(offsets)));
             }
-            header_at(bytes, behind, b.base_offset + 1, limit).map(|n| (behind, n.base_offset))
+            // Surely where it ends when the next one follows; else its length may be damaged, and the next one is searched for.
+            let next = header_at(bytes, behind, b.next_offset(), limit);
+            next.filter(|n| n.base_offset == b.next_offset()).map(|n| (behind, n.base_offset))
         });
         match next {
             Some((to, next_offset)) => self.add_bad(Bad { from: position, to, offset, next_offset }),
