@@ -527,17 +527,10 @@ impl Segment {
             }
             let batch = match self.bad_at(position) {
                 Some(_) => None,
-                None => header_at(bytes, position, expected, limit)
-                    .filter(|b| {
-                        b.base_offset == expected
-                            || !gap_is_damage(bytes, position, b, expected, limit) && broken(passed, position).is_none()
-                    })
-                    // Only compaction parts the count from the offsets; else one of them is damaged, which the CRC tells.
-                    .filter(|b| {
-                        i64::from(b.record_count) == i64::from(b.last_offset_delta) + 1
-                            || self.is_checked(position, position + b.size_bytes as u64)
-                            || batch::check_stored(&bytes[position as usize..]).is_ok()
-                    }),
+                None => header_at(bytes, position, expected, limit).filter(|b| {
+                    b.base_offset == expected
+                        || !gap_is_damage(bytes, position, b, expected, limit) && broken(passed, position).is_none()
+                }),
             };
             match batch {
                 Some(batch) if batch.next_offset() > offset => return Found::At { position, batch, expected },
