@@ -71,7 +71,7 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
     }
     let (epochs, read) = read_epochs(disk, &o.dir);
     let mut r = Recovery { o, segments, epochs, epochs_changed: !read, must_roll: false, log_end: 0 };
-    if stat.needs_recovery || !r.as_catalogued(stat.log_end)? {
+    if stat.needs_recovery || !r.as_catalogued(log_start, stat)? {
         r.recover(stat.recovery_point, known_start)?;
     }
     if r.log_end < log_start {
@@ -156,10 +156,17 @@ impl Recovery<'_> {
     }
 
     /// After a clean stop: finds where the last segment ends. `false` when the files are not what was catalogued.
-    fn as_catalogued(&mut self, log_end: i64) -> Result<bool> {
+    fn as_catalogued(&mut self, log_start: i64, LogStat { log_end, latest_epoch, .. }: LogStat) -> Result<bool> {
+        // What begins later comes from a run that was lost with its name in `opened`.
+        while self.segments.len() > 1 && self.segments.last().is_some_and(|s| s.base > log_end) {
+            let later = self.segments.pop().expect("there is one");
+            self.set_aside(&later)?;
+            self.disk().sync_dir(&self.o.dir).map_err(|e| Error::io("sync", &self.o.dir, e))?;
+        }
         let last = self.segments.last().expect("there are segments").clone();
         let (position, epoch) = if last.base == log_end {
-            (0, None)
+            // Empty: the batch before it is in another segment, and its epoch in the catalogue.
+            (0, Some(latest_epoch).filter(|e| *e >= 0))
         } else {
             let Some(opened) = last.view(self.disk())? else { return Ok(false) };
             let index = last.index(self.disk(), &opened, self.interval());
@@ -175,7 +182,8 @@ impl Recovery<'_> {
         }
         self.end_last_at(position)?;
         self.log_end = log_end;
-        if epoch.is_some_and(|e| e != self.epochs.latest()) || self.epochs_changed {
+        let stale = epoch.is_some_and(|e| e != self.epochs.latest()) || self.epochs_changed;
+        if stale || !self.latest_epoch_begins_where_it_says(log_start)? {
             self.rebuild_epochs(log_end);
         }
         Ok(true)
@@ -214,7 +222,7 @@ impl Recovery<'_> {
             Ok(from) => from,
             Err(lost) => return self.keep_below(first, point, lost),
         };
-        self.check_epochs_below(&from)?;
+        self.check_epochs_below(&from, known_start.unwrap_or(0))?;
         for i in from.segment.saturating_sub(1)..self.segments.len() - 1 {
             self.cut_behind_next(i)?;
         }
@@ -315,7 +323,7 @@ impl Recovery<'_> {
     }
 
     /// The epochs' file is trusted when it names the epoch of the batch before the recovery point; else it is made anew.
-    fn check_epochs_below(&mut self, from: &From) -> Result<()> {
+    fn check_epochs_below(&mut self, from: &From, log_start: i64) -> Result<()> {
         self.epochs_changed |= self.epochs.cut_from(from.expected);
         let below = match (from.position, from.segment) {
             (0, 0) => return Ok(()),
@@ -330,10 +338,35 @@ impl Recovery<'_> {
                 epoch = Some(batch.leader_epoch);
             }
         }
-        if self.epochs_changed && self.epochs.is_empty() || epoch.is_some_and(|e| e >= 0 && e != self.epochs.latest()) {
+        let stale = epoch.is_some_and(|e| e >= 0 && e != self.epochs.latest());
+        if self.epochs_changed && self.epochs.is_empty()
+            || stale
+            || !self.latest_epoch_begins_where_it_says(log_start)?
+        {
             self.rebuild_epochs(from.expected);
         }
         Ok(())
+    }
+
+    /// Whether the latest epoch of the file begins at the offset it names, and not before. The file is not synced: after a truncation
+    /// a power cut may bring back an older one. When its last entry is right so are those before: an epoch has one leader, whose log
+    /// up to there is the same wherever it is. An entry at the log's start is taken as it is.
+    fn latest_epoch_begins_where_it_says(&self, log_start: i64) -> Result<bool> {
+        let Some((epoch, start)) = self.epochs.entries().last().copied() else { return Ok(true) };
+        if start <= log_start.max(self.segments[0].base) {
+            return Ok(true);
+        }
+        let epoch_at = |offset: i64| -> Result<Option<i32>> {
+            let segment = &self.segments[self.segments.partition_point(|s| s.base <= offset).saturating_sub(1)];
+            let Some(opened) = segment.view(self.disk())? else { return Ok(None) };
+            let index = segment.index(self.disk(), &opened, self.interval());
+            Ok(match segment.find(&opened, &index, offset) {
+                Found::At { batch, .. } => Some(batch.leader_epoch),
+                _ => None,
+            })
+        };
+        // What is damaged or missing does not speak against it.
+        Ok(epoch_at(start)?.is_none_or(|e| e == epoch) && epoch_at(start - 1)?.is_none_or(|e| e < epoch))
     }
 
     /// Walks the headers below `end`. Touches the whole log; only where the file is missing or stale.

@@ -175,7 +175,9 @@ impl Run {
                 Some(_) => {}
                 // What was never flushed may be there, in part, unknown to the directory.
                 None => {
-                    ensure!(self.models[p].durable_end == 0, "partition {p} is unknown");
+                    let may_be_empty = |m: &Model| m.durable_end == 0;
+                    let unknown = may_be_empty(&self.models[p]) || self.instead[p].as_ref().is_some_and(may_be_empty);
+                    ensure!(unknown, "partition {p} is unknown");
                     self.models[p].start_max = self.models[p].end;
                 }
             }
@@ -255,7 +257,8 @@ impl Run {
                 let result = log(opened, p).write_producer_snapshot(offset, &[byte; 100]);
                 self.tolerated("snapshot", opened, result).map(|_| ())
             }
-            95..97 => self.close_log(opened, p),
+            95..96 => self.close_log(opened, p),
+            96..97 => self.delete_partition(opened, p),
             97..98 => {
                 opened.sync_armed = true;
                 self.disk.fail_nth_sync(1 + self.rng.below(6));
@@ -439,6 +442,24 @@ impl Run {
         let start = log(opened, p).reader().log_start();
         ensure!(start <= self.models[p].start_max, "retention went to {start}, past the watermark {watermark}");
         opened.directory.remove_deleted(self.now_ms);
+        Ok(())
+    }
+
+    /// Deletes a partition; the next one of that name is empty.
+    fn delete_partition(&mut self, opened: &mut Opened, p: usize) -> Result<(), String> {
+        let mut log = opened.logs[p].take().expect("an open log");
+        let empty = Model { epoch: self.models[p].epoch + 1, ..Model::default() };
+        let result = opened.directory.delete_partition(id(p), "topic", Some(&mut log));
+        drop(log);
+        match self.tolerated("delete", opened, result)? {
+            Some(()) => {
+                ensure!(opened.directory.stat(id(p)).is_none(), "a deleted partition has figures");
+                self.models[p] = empty;
+                self.now_ms += self.rng.below(2) as i64 * 100_000;
+                opened.directory.remove_deleted(self.now_ms);
+            }
+            None => self.cut_short(opened, p, empty),
+        }
         Ok(())
     }
 
