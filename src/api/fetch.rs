@@ -24,7 +24,7 @@ use crate::{
     },
 };
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchPartition};
-use millstream_storage::{self as storage, Slice};
+use millstream_storage::{self as storage, Batch, Slice};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -193,7 +193,8 @@ struct Found {
     name: Option<Arc<str>>,
     id: Uuid,
     partition: FetchedPartition,
-    slice: Option<Slice>,
+    /// What `partition.records` holds, until it is known to be in memory.
+    slices: Vec<Slice>,
     /// There may be more than was given: the next poll looks again.
     more: bool,
 }
@@ -202,7 +203,7 @@ impl Fetch {
     /// Looks at everything that is ready. Gives the partitions that have to be opened first (they are ready again).
     fn look(&mut self) -> Vec<Arc<Partition>> {
         let table = self.broker.partitions.snapshot();
-        let (bytes_max, read_committed) = (self.bytes_max, self.read_committed);
+        let (bytes_min, bytes_max, read_committed) = (self.bytes_min, self.bytes_max, self.read_committed);
         let (found, bytes, at_once) = (&mut self.found, &mut self.bytes, &mut self.at_once);
         let ready = self.ready.len();
         self.who.with_mut(|set| {
@@ -232,7 +233,7 @@ impl Fetch {
                     name: topic.map(|t| t.name.clone()),
                     id: topic.map_or(Uuid::nil(), |t| t.id),
                     partition: FetchedPartition::error(entry.index, 0),
-                    slice: None,
+                    slices: Vec::new(),
                     more: false,
                 };
                 match read {
@@ -245,10 +246,25 @@ impl Fetch {
                         p.aborted_transactions = read_committed.then(Vec::new);
                         *at_once |= read.diverging.is_some();
                         answer.more = entry.wanted.offset < read.offsets.high_watermark;
-                        if let Some(slice) = read.slice {
+                        let mut next = read.slice;
+                        while let Some(slice) = next.take() {
                             *bytes += slice.bytes.len();
-                            p.records = vec![slice.bytes.clone()];
-                            answer.slice = Some(slice);
+                            p.records.push(slice.bytes.clone());
+                            // A slice ends with its segment: where that is not enough, the next segment may go on.
+                            if *bytes < bytes_min
+                                && !slice.cold
+                                && let Some(partition) = &entry.partition
+                            {
+                                let query = Query {
+                                    offset: end_of(&slice),
+                                    bytes_max: entry.wanted.bytes_max.saturating_sub(p.records_bytes()),
+                                    at_least_one: false,
+                                    current_leader_epoch: -1,
+                                    last_fetched_epoch: -1,
+                                };
+                                next = partition.read(&query).ok().and_then(|read| read.slice);
+                            }
+                            answer.slices.push(slice);
                         }
                     }
                     Err(PartitionError::NotOpen) => {
@@ -281,7 +297,7 @@ impl Fetch {
     }
 
     fn has_cold_slices(&self) -> bool {
-        self.found.values().any(|f| f.slice.as_ref().is_some_and(|s| s.cold))
+        self.found.values().any(|f| f.slices.iter().any(|s| s.cold))
     }
 
     /// Opens what is cold, waits for what moves, reads slices into memory, answers.
@@ -336,7 +352,7 @@ impl Fetch {
                     name: Some(topic.name.clone()),
                     id: topic.id,
                     partition: FetchedPartition::error(entry.index, code),
-                    slice: None,
+                    slices: Vec::new(),
                     more: true,
                 };
                 found.insert(slot, answer);
@@ -347,18 +363,19 @@ impl Fetch {
 
     /// Brings slices that may be off memory into it, where blocking is allowed.
     async fn populate(&mut self) {
-        let slices = self.found.iter().filter_map(|(slot, f)| Some((*slot, f.slice.clone()?)));
-        let slices: Vec<_> = slices.filter(|(_, s)| s.cold).collect();
+        let slices = self.found.iter().map(|(slot, f)| (*slot, f.slices.clone()));
+        let slices: Vec<_> = slices.filter(|(_, slices)| slices.iter().any(|s| s.cold)).collect();
+        let populate = |slices: Vec<Slice>| slices.iter().try_for_each(Slice::populate);
         let populated = self
             .broker
             .env
-            .blocking(move || slices.into_iter().map(|(slot, s)| (slot, s.populate())).collect::<Vec<_>>());
+            .blocking(move || slices.into_iter().map(|(slot, slices)| (slot, populate(slices))).collect::<Vec<_>>());
         let mut again = false;
         for (slot, populated) in populated.await {
             let Some(found) = self.found.get_mut(&slot) else { continue };
             let error = match populated {
                 Ok(()) => {
-                    found.slice = None;
+                    found.slices.clear();
                     continue;
                 }
                 Err(error) => error,
@@ -366,7 +383,7 @@ impl Fetch {
             let index = found.partition.partition_index;
             tracing::error!(topic = ?found.name, partition = index, %error, "read failed");
             self.bytes -= found.partition.records_bytes();
-            found.slice = None;
+            found.slices.clear();
             found.partition = FetchedPartition::error(index, errors::storage(&error).code());
             if matches!(error, storage::Error::Corrupt { .. }) {
                 // Known as damaged from now on: the same read gives what lies before it, or says so.
@@ -416,6 +433,16 @@ impl Fetch {
         let session_id = if let Who::Session(session) = &self.who { session.id } else { 0 };
         FetchResponse { session_id, topics, ..FetchResponse::default() }.gather(&self.header)
     }
+}
+
+/// The offset behind a slice's last batch.
+fn end_of(slice: &Slice) -> i64 {
+    let (mut bytes, mut end) = (&slice.bytes[..], slice.first_offset);
+    while let Ok(batch) = Batch::parse(bytes) {
+        end = batch.next_offset();
+        bytes = bytes.get(batch.size_bytes..).unwrap_or_default();
+    }
+    end
 }
 
 /// The whole request fails.

@@ -81,6 +81,7 @@ impl Broker {
             catalogue_stale: AtomicBool::new(true),
             disk_full: Notify::new(),
             sweep: Sweep::default(),
+            deleting: watch::Sender::default(),
             open_logs: AtomicUsize::new(0),
             // A log in use has its active segment open and, while old records are read, one more.
             open_logs_max: (directory.open_segments_max() / 2).max(1),
@@ -277,6 +278,7 @@ impl Broker {
             task.abort();
             let _ = task.await;
         }
+        let _ = self.shared.deleting.subscribe().wait_for(BTreeMap::is_empty).await;
         let partitions = self.partitions.snapshot().partitions().cloned().collect();
         in_parallel(&self.env, partitions, |p: Arc<Partition>| async move { p.stop().await }).await;
         self.quorum.stop().await;

@@ -10,7 +10,7 @@ use crate::{
         Image, Topic,
         delta::{Delta, TopicChange},
     },
-    partition::{Partition, TopicState},
+    partition::{Partition, Shared, TopicState},
 };
 use arc_swap::ArcSwap;
 use std::sync::Arc;
@@ -27,6 +27,23 @@ pub(super) async fn follow(broker: Arc<Broker>, mut current: Arc<Image>, mut ima
         if images.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Deletes the data of topics that are gone.
+async fn delete(shared: Arc<Shared>, gone: Vec<Arc<TopicEntry>>) {
+    for topic in gone {
+        for partition in &topic.partitions {
+            partition.delete().await;
+        }
+        shared.deleting.send_modify(|names| {
+            if let Some(count) = names.get_mut(&topic.state.name) {
+                *count -= 1;
+                if *count == 0 {
+                    names.remove(&topic.state.name);
+                }
+            }
+        });
     }
 }
 
@@ -59,13 +76,15 @@ impl Broker {
         for partition in gone.iter().flat_map(|t| &t.partitions) {
             partition.mark_deleted();
         }
+        // Before anybody can see a topic of the same name.
+        self.shared.deleting.send_modify(|names| {
+            for topic in &gone {
+                *names.entry(topic.state.name.clone()).or_default() += 1;
+            }
+        });
         self.partitions.publish(table, after.index);
         if !gone.is_empty() {
-            self.env.spawn("delete topics", async move {
-                for partition in gone.iter().flat_map(|t| &t.partitions) {
-                    partition.delete().await;
-                }
-            });
+            self.env.spawn("delete topics", delete(self.shared.clone(), gone));
         }
     }
 

@@ -31,11 +31,14 @@ use crate::{
 };
 use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_storage::{self as storage, Batch, Directory, Log, LogReader, LogStat, PartitionId, Slice};
-use std::sync::{
-    Arc, Mutex, MutexGuard,
-    atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering},
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering},
+    },
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use uuid::Uuid;
 
 /// What all partitions of a node share.
@@ -51,6 +54,8 @@ pub struct Shared {
     /// Notified by an append that found the disk full: what waits for its removal is to go now.
     pub disk_full: Notify,
     pub sweep: cleaner::Sweep,
+    /// Topics whose data is being deleted, by name (how many of that name): one created anew under a name opens its logs after that.
+    pub deleting: watch::Sender<BTreeMap<Arc<str>, usize>>,
     /// Logs open now, and a bell that rings with each opening above the bound.
     pub open_logs: AtomicUsize,
     pub open_logs_max: usize,
@@ -455,6 +460,9 @@ impl Partition {
         let (partition, loading) = (self.clone(), self.clone());
         let env = self.shared.env.clone();
         self.shared.env.spawn("open partition", async move {
+            // Its directory may still hold the data of a topic that had the name before. The sender lives as long as `shared`.
+            let mut deleting = partition.shared.deleting.subscribe();
+            let _ = deleting.wait_for(|names| !names.contains_key(&partition.topic.name)).await;
             let loaded = env
                 .blocking(move || {
                     // A panic here must not leave everybody waiting.

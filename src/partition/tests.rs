@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Config, limits::PRODUCER_BATCHES};
 use millstream_storage::{DirectoryOptions, Disk, record::BatchBuilder, sim::SimDisk};
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -37,6 +37,7 @@ impl World {
             node_id: 1,
             catalogue_stale: AtomicBool::new(false),
             disk_full: Notify::new(),
+            deleting: watch::Sender::default(),
             sweep: cleaner::Sweep::default(),
             open_logs: AtomicUsize::new(0),
             open_logs_max: 64,
@@ -272,6 +273,29 @@ async fn relaxed_records_are_flushed_in_the_background_after_five_seconds() {
     assert!(acks.done().await.is_empty());
     let waited = started.elapsed().as_millis() as i64;
     assert!((1..=flusher::BACKGROUND_MS + 1).contains(&waited), "{waited} ms");
+}
+
+#[tokio::test]
+async fn a_topic_created_anew_opens_its_log_when_the_old_data_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = real(dir.path(), &[]);
+    let p = world.partition();
+    world.shared.deleting.send_modify(|names| _ = names.insert("t".into(), 1));
+    let opening = p.clone();
+    let opened = tokio::spawn(async move { opening.open().await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!opened.is_finished() && !p.is_open());
+    world.shared.deleting.send_modify(|names| _ = names.remove("t"));
+    opened.await.unwrap().unwrap();
+    assert!(p.is_open());
+}
+
+#[test]
+fn a_cold_partition_is_small() {
+    // Ten thousand of them fit into 40 MiB with all else.
+    assert!(size_of::<Partition>() <= 384, "{} bytes", size_of::<Partition>());
 }
 
 #[test]

@@ -335,3 +335,35 @@ fn many_partitions_of_one_request_settle_together() {
     assert_eq!((one.error_code, one.base_offset), (0, 3));
     eventually("the record is shown", || (c.list_offset("a", 0, -1).2 == 4).then_some(()));
 }
+
+#[test]
+fn a_fetch_that_wants_more_than_a_segment_goes_on_into_the_next() {
+    let dir = temp();
+    let broker = Options::new(dir.path()).start();
+    let mut c = Client::connect(&broker.kafka);
+    assert_eq!(c.create_topic("a", 1, &[("segment.bytes", "1048576")]), 0);
+    let value = vec![b'x'; 600 << 10];
+    for n in 0..3 {
+        assert_eq!(c.produce("a", 0, batch(ANYONE, now_ms(), &[&value]), -1).base_offset, n);
+    }
+    let mut topic = wanted(12, "a", Uuid::nil(), &[(0, 0)]);
+    topic.partitions[0].partition_max_bytes = 64 << 20;
+    let request = fetch(vec![topic], (0, -1), 30_000).with_min_bytes(1_500_000);
+    assert_eq!(answered(&c.call(12, &request)), [(0, 0, 3, 3)]);
+}
+
+#[test]
+fn a_topic_created_anew_takes_records_at_once() {
+    let dir = temp();
+    let broker = Options::new(dir.path()).start();
+    let mut c = Client::connect(&broker.kafka);
+    for _ in 0..20 {
+        assert_eq!(c.create_topic("a", 3, &[]), 0);
+        for partition in 0..3 {
+            let sent = c.produce("a", partition, batch(ANYONE, now_ms(), &["x"]), -1);
+            assert_eq!((sent.error_code, sent.base_offset), (0, 0));
+        }
+        assert_eq!(c.delete_topic("a"), 0);
+    }
+    assert_eq!(broker.stop().0, Some(0));
+}
