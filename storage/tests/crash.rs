@@ -59,6 +59,7 @@ impl Model {
 /// One run: a disk, the models, and the logs when the directory is open.
 struct Run {
     rng: Rng,
+    config: LogConfig,
     now_ms: i64,
     disk: SimDisk,
     lying: bool,
@@ -79,11 +80,13 @@ fn id(partition: usize) -> PartitionId {
     PartitionId { topic_id: [7; 16], partition: partition as i32 }
 }
 
-fn config() -> LogConfig {
+/// Both ways of writing, small segments and larger ones.
+fn config(rng: &mut Rng) -> LogConfig {
     LogConfig {
-        segment_bytes: 16 << 10,
+        segment_bytes: if rng.percent(80) { 16 << 10 } else { 128 << 10 },
         index_interval_bytes: 512,
         segment_index_bytes: 1 << 10,
+        durable: rng.percent(50),
         ..LogConfig::default()
     }
 }
@@ -110,7 +113,9 @@ impl Run {
     fn new(seed: u64, lying: bool) -> Run {
         let models = vec![Model { epoch: 1, ..Model::default() }; PARTITIONS];
         let now_ms = 1_700_000_000_000;
-        Run { rng: Rng::new(seed), now_ms, disk: new_disk(), lying, models, instead: vec![None; PARTITIONS] }
+        let mut rng = Rng::new(seed);
+        let config = config(&mut rng);
+        Run { rng, config, now_ms, disk: new_disk(), lying, models, instead: vec![None; PARTITIONS] }
     }
 
     fn dyn_disk(&self) -> Arc<dyn Disk> {
@@ -158,7 +163,7 @@ impl Run {
         let mut logs = Vec::new();
         for p in 0..PARTITIONS {
             let stat = directory.stat(id(p));
-            let log = match directory.open_log(id(p), "topic", config(), self.now_ms) {
+            let log = match directory.open_log(id(p), "topic", self.config.clone(), self.now_ms) {
                 Ok(log) => log,
                 Err(_) if self.disk.crashed() => return Ok(None),
                 Err(e) => return Err(format!("open log {p}: {e}")),
@@ -286,7 +291,7 @@ impl Run {
     }
 
     fn reopen(&mut self, opened: &mut Opened, p: usize) -> Result<(), String> {
-        let result = opened.directory.open_log(id(p), "topic", config(), self.now_ms);
+        let result = opened.directory.open_log(id(p), "topic", self.config.clone(), self.now_ms);
         if let Some(log) = self.tolerated("open log again", opened, result)? {
             self.models[p] = check(&log, &self.models[p]).map_err(|e| format!("partition {p} opened again: {e}"))?;
             opened.logs[p] = Some(log);
@@ -297,7 +302,11 @@ impl Run {
     fn batch(&mut self) -> Vec<u8> {
         let mut builder = BatchBuilder::new();
         for _ in 0..1 + self.rng.below(3) {
-            let len = if self.rng.percent(80) { 150 } else { 3000 };
+            let len = match self.rng.below(100) {
+                0..80 => 150,
+                80..98 => 3000,
+                _ => 50_000,
+            };
             let value = vec![self.rng.next_u64() as u8; self.rng.below(len) as usize];
             builder.push(self.now_ms, Some(&self.rng.next_u64().to_be_bytes()), Some(&value), &[]);
         }
@@ -435,9 +444,10 @@ impl Run {
         let watermark = self.models[p].durable_end;
         // Cut short, it may have come as far as the watermark.
         self.models[p].start_max = self.models[p].start_max.max(watermark);
-        log(opened, p).set_config(LogConfig { retention_bytes: self.rng.below(40 << 10) as i64, ..config() });
+        let retention_bytes = self.rng.below(40 << 10) as i64;
+        log(opened, p).set_config(LogConfig { retention_bytes, ..self.config.clone() });
         let result = log(opened, p).retain(self.now_ms, watermark);
-        log(opened, p).set_config(config());
+        log(opened, p).set_config(self.config.clone());
         self.tolerated("retain", opened, result)?;
         let start = log(opened, p).reader().log_start();
         ensure!(start <= self.models[p].start_max, "retention went to {start}, past the watermark {watermark}");
@@ -603,7 +613,8 @@ fn decay(seed: u64) -> Result<(), String> {
         Directory::open(run.dyn_disk(), Path::new(ROOT), options(run.now_ms)).map_err(|e| format!("{what}: {e}"))?;
     let mut lost = 0;
     for (p, model) in run.models.iter().enumerate() {
-        let log = directory.open_log(id(p), "topic", config(), run.now_ms).map_err(|e| format!("{what}: {e}"))?;
+        let log =
+            directory.open_log(id(p), "topic", run.config.clone(), run.now_ms).map_err(|e| format!("{what}: {e}"))?;
         lost += damaged_batches(&log, model).map_err(|e| format!("{what}, partition {p}: {e}"))?;
     }
     let is_log = path.extension().is_some_and(|e| e == "log");
