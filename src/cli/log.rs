@@ -341,7 +341,7 @@ fn verify_catalogue(
     for generation in [catalogue.generation, catalogue.generation + 1] {
         let opened = catalogue::read_opened(&OsDisk, &args.path, generation);
         let opened = opened.map_err(|e| Failure::Sentence(e.to_string()))?.unwrap_or_default();
-        opened.slots.iter().for_each(|slot| drop(ends.remove(&slot.id)));
+        opened.slots.iter().for_each(|slot| _ = ends.remove(&slot.id));
         if opened.damaged {
             let path = catalogue::opened_path(&args.path, generation);
             damage(args, verdict, out, &path, None, None, "a record before the last one is unreadable")?;

@@ -287,7 +287,7 @@ fn idempotent_producers_are_held_to_their_sequence_across_kill_9() {
     assert_eq!(c.create_topic("a", 1, &[]), 0);
     let (id, epoch) = c.producer_id();
     assert_ne!(c.producer_id().0, id);
-    let mut sent = |c: &mut Client, epoch, sequence| {
+    let sent = |c: &mut Client, epoch, sequence| {
         let answer = c.produce("a", 0, batch((id, epoch, sequence), 5, &["x", "y"]), -1);
         (answer.error_code, answer.base_offset)
     };
