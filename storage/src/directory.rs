@@ -217,13 +217,22 @@ impl Directory {
         let dir = register.root.join(names::partition_dir(topic, id.partition));
         let (stat, named) = self.stat_by_files(id, &dir)?;
         let seat = register.seat(id, named);
+        let start_unknown = stat.is_some_and(|s| s.log_start == START_UNKNOWN);
         if stat.is_some_and(|s| s.needs_recovery) {
             seat.note()?; // before recovery changes anything
         }
+        if start_unknown {
+            seat.log_start(START_UNKNOWN)?;
+        }
+        let start = seat.clone();
         let mark = seat.mark();
         let (disk, health) = (register.disk.clone(), register.health.clone());
         let log = Log::open(OpenLog { disk, dir, id, config, stat, health, now_ms, seat })?;
         register.register(&mark, log.reader().clone(), stat.as_ref())?;
+        if start_unknown {
+            // Found by the files there are. What is appended from now on must not be taken for what follows a gap.
+            start.log_start(log.reader().log_start())?;
+        }
         Ok(log)
     }
 

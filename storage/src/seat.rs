@@ -59,7 +59,7 @@ struct OpenLogEntry {
 }
 
 /// A log's line to the register of its directory.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Seat {
     register: Option<Arc<Register>>,
     id: PartitionId,

@@ -584,3 +584,35 @@ fn a_log_of_many_segments_is_read_with_few_of_them_open() {
     assert!(open < 300, "{open} of 700 are open");
     batch::check_stored(&held.bytes).unwrap(); // a slice keeps what it needs
 }
+
+#[test]
+fn a_start_that_only_the_files_know_is_written_down() {
+    let disk = SimDisk::new();
+    let directory = open(&disk);
+    let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+    for _ in 0..3 {
+        append(&mut log).unwrap();
+        log.roll(1_000).unwrap();
+    }
+    log.close(1_000).unwrap();
+    directory.close(1_000).unwrap();
+    // A partition that comes from elsewhere, its oldest segment gone; the directory has never heard of it.
+    let disk = disk.kill();
+    disk.remove_file(Path::new("/d/catalogue")).unwrap();
+    disk.rename(Path::new("/d/t-0"), Path::new("/t-0")).unwrap();
+    drop(open(&disk));
+    let disk = disk.kill();
+    disk.rename(Path::new("/t-0"), Path::new("/d/t-0")).unwrap();
+    disk.remove_file(Path::new("/d/t-0/00000000000000000000.log")).unwrap();
+    let _ = disk.remove_file(Path::new("/d/t-0/log-start"));
+    disk.sync_dir(Path::new("/d/t-0")).unwrap();
+    let directory = open(&disk);
+    let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+    assert_eq!((log.reader().log_start(), log.reader().log_end()), (1, 3));
+    append(&mut log).unwrap();
+    flush(&directory, &[&log]).unwrap();
+    for disk in [disk.kill(), disk.crash(1), disk.crash(2)] {
+        let log = open(&disk).open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        assert_eq!((log.reader().log_start(), log.reader().log_end()), (1, 4));
+    }
+}
