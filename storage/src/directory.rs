@@ -379,11 +379,15 @@ impl Directory {
         match (stat, self.has_dir(dir)?) {
             (None, false) => Ok((None, false)),
             (Some(stat), true) => Ok((Some(stat), named)),
-            // Stopped before its directory was made; it may have been told to begin at an offset.
-            (Some(stat), false) if stat.size_bytes == 0 && (stat.log_end == 0 || stat.log_end == stat.log_start) => {
-                Ok(((stat.log_start > 0).then_some(stat), named))
+            // Named, and stopped before its directory was made.
+            (Some(stat), false) if stat.size_bytes == 0 && stat.log_end == 0 && stat.log_start <= 0 => {
+                Ok((None, named))
             }
             (Some(_), false) if self.deletion_was_interrupted(id)? => Ok((None, named)),
+            // It had been told to begin at an offset.
+            (Some(stat), false) if stat.size_bytes == 0 && (stat.log_end == 0 || stat.log_end == stat.log_start) => {
+                Ok((Some(stat), named))
+            }
             (Some(_), false) => {
                 let gone = io::Error::new(io::ErrorKind::NotFound, "the partition's directory is missing");
                 Err(Error::Io { op: "open", path: dir.to_path_buf(), source: gone })
