@@ -383,7 +383,11 @@ impl Directory {
             (Some(stat), false) if stat.size_bytes == 0 && stat.log_end == 0 && stat.log_start <= 0 => {
                 Ok((None, named))
             }
-            (Some(_), false) if self.deletion_was_interrupted(id)? => Ok((None, named)),
+            // What was known of it must not be taken for the new one's.
+            (Some(_), false) if self.deletion_was_interrupted(id)? => {
+                self.inner.register.forget(id)?;
+                Ok((None, false))
+            }
             // It had been told to begin at an offset.
             (Some(stat), false) if stat.size_bytes == 0 && (stat.log_end == 0 || stat.log_end == stat.log_start) => {
                 Ok((Some(stat), named))

@@ -639,11 +639,17 @@ fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(|e| e.into_inner())
 }
 
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 struct Durable {
     bytes: Vec<u8>,
     /// Sectors that a failed sync left clean but not durable, with what they held then: only another content is ever written.
     lost: BTreeMap<usize, Vec<u8>>,
+}
+
+impl fmt::Debug for Durable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes, {} sectors lost", self.bytes.len(), self.lost.len())
+    }
 }
 
 impl Durable {

@@ -172,7 +172,7 @@ impl Run {
             self.trace(&format!("stat {stat:?} found {}..{}", reader.log_start(), reader.log_end()), p);
             match stat {
                 // More than catalogued may be there: appends of which nothing was synced, their name in `opened` neither.
-                Some(stat) if !stat.needs_recovery => ensure!(
+                Some(stat) if !stat.needs_recovery && self.instead[p].is_none() => ensure!(
                     stat.log_start == reader.log_start() && stat.log_end <= reader.log_end(),
                     "partition {p} is {}..{}, catalogued as {stat:?}",
                     reader.log_start(),
@@ -469,7 +469,11 @@ impl Run {
                 self.now_ms += self.rng.below(2) as i64 * 100_000;
                 opened.directory.remove_deleted(self.now_ms);
             }
-            None => self.cut_short(opened, p, empty),
+            // It may begin where it had been told to.
+            None => {
+                let start_max = self.models[p].end.max(self.models[p].start_max);
+                self.cut_short(opened, p, Model { start_max, ..empty })
+            }
         }
         Ok(())
     }

@@ -298,13 +298,14 @@ fn a_deletion_cut_off_after_the_rename_is_completed() {
     let disk = disk.kill();
     let name = format!("/d/{}", names::deleted_dir(id(1, 0), "t", 0));
     disk.rename(Path::new("/d/t-0"), Path::new(&name)).unwrap();
+    let vanished = disk.kill();
     let directory = open(&disk);
     let log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
     assert_eq!(log.reader().log_end(), 0);
+    assert!(directory.stat(id(1, 0)).is_none_or(|s| s.recovery_point == 0), "nothing of the old log is known");
     // A directory that vanished without a trace is another matter.
-    let disk = disk.kill();
-    disk.remove_dir_all(Path::new(&name)).unwrap();
-    let e = open(&disk).open_log(id(1, 0), "t", small(), 1_000).unwrap_err();
+    vanished.remove_dir_all(Path::new(&name)).unwrap();
+    let e = open(&vanished).open_log(id(1, 0), "t", small(), 1_000).unwrap_err();
     assert!(e.to_string().contains("missing"), "{e}");
 }
 
