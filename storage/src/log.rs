@@ -560,7 +560,7 @@ impl Log {
         let shared = self.shared().clone();
         shared.disk.create_dir_all(&shared.dir).map_err(|e| Error::io("create", &shared.dir, e))?;
         let path = shared.dir.join("partition.metadata");
-        let text = format!("version: 0\ntopic_id: {}\n", base64url(&shared.id.topic_id));
+        let text = metadata_text(shared.id);
         let write = || {
             let file = shared.disk.open(&path, Open::Create)?;
             file.set_len(0)?;
@@ -1021,6 +1021,11 @@ impl Log {
             s.set_index(None);
         }
     }
+}
+
+/// What `partition.metadata` says (Kafka's text).
+pub(crate) fn metadata_text(id: PartitionId) -> String {
+    format!("version: 0\ntopic_id: {}\n", base64url(&id.topic_id))
 }
 
 impl Drop for Log {

@@ -10,7 +10,7 @@ use crate::{
     directory::START_UNKNOWN,
     disk::Open,
     epochs::Epochs,
-    log::OpenLog,
+    log::{OpenLog, metadata_text},
     segment::{self, Bad, Found, Segment},
 };
 use std::{io, path::Path, sync::Arc};
@@ -500,6 +500,26 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// Makes `partition.metadata` say whose directory this is: a crash before the first flush may have left it empty. (A full disk keeps
+    /// it so.) The topic id of another partition does not come here: its directory is not opened.
+    fn restore_metadata(&self) -> io::Result<()> {
+        let path = self.o.dir.join("partition.metadata");
+        let there = checkpoint::read_plain(self.disk(), &path).ok().flatten();
+        if there.is_some_and(|bytes| bytes.starts_with(b"version")) {
+            return Ok(());
+        }
+        let write = || {
+            let file = self.disk().open(&path, Open::Create)?;
+            file.set_len(0)?;
+            file.write_all_at(metadata_text(self.o.id).as_bytes(), 0)?;
+            file.sync()
+        };
+        match write() {
+            Err(e) if e.kind() == io::ErrorKind::StorageFull => Ok(()),
+            done => done,
+        }
+    }
+
     /// What was recovered, from `position` of segment `first` on, becomes durable before anybody sees it.
     fn sync_from(&self, first: usize, position: u64) -> Result<()> {
         let failed = |op, path: &Path, e: io::Error| {
@@ -518,6 +538,7 @@ impl Recovery<'_> {
             file.sync().map_err(|e| failed("sync", s.path(), e))?;
         }
         let dir = &self.o.dir;
+        self.restore_metadata().map_err(|e| failed("write partition.metadata of", dir, e))?;
         self.disk().sync_dir(dir).map_err(|e| failed("sync", dir, e))?;
         if let Some(root) = dir.parent() {
             self.disk().sync_dir(root).map_err(|e| failed("sync", root, e))?;
