@@ -56,7 +56,7 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
         let result = CreatableTopicResult::default().with_name(topics::topic_name(name));
         match made {
             Ok(new) => {
-                let resolved = broker.config.resolve_topic(&new.configs, &dynamic);
+                let resolved = broker.config().resolve_topic(&new.configs, &dynamic);
                 result
                     .with_topic_id(new.id)
                     .with_num_partitions(new.assignments.len() as i32)

@@ -25,7 +25,7 @@ pub async fn handle(request: Request<'_>, message: DescribeClusterRequest) -> Ou
         return Outcome::Reply(reply::message(&request.header, &response));
     }
     let image = broker.quorum.image();
-    let wanted = endpoints(&image, &broker.config, request.connection).into_iter();
+    let wanted = endpoints(&image, &broker.config(), request.connection).into_iter();
     let brokers = wanted.filter(|e| message.include_fenced_brokers || !e.fenced).map(|e| {
         DescribeClusterBroker::default()
             .with_broker_id(BrokerId(e.node_id))
@@ -36,7 +36,7 @@ pub async fn handle(request: Request<'_>, message: DescribeClusterRequest) -> Ou
     });
     let mut response = DescribeClusterResponse::default()
         .with_cluster_id(topics::text(&image.cluster_id))
-        .with_controller_id(BrokerId(broker.config.node_id))
+        .with_controller_id(BrokerId(broker.config().node_id))
         .with_brokers(brokers.collect());
     if message.include_cluster_authorized_operations {
         response.cluster_authorized_operations = topics::CLUSTER_OPERATIONS;

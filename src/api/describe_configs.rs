@@ -67,7 +67,7 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
         TOPIC => {
             topics::check_name(name)?;
             match broker.quorum.image().topic(name) {
-                Some(topic) => Ok(broker.config.resolve_topic(&topic.configs, &dynamic)),
+                Some(topic) => Ok(broker.config().resolve_topic(&topic.configs, &dynamic)),
                 None => Err(Fault::new(ResponseError::UnknownTopicOrPartition, format!("there is no topic {name}"))),
             }
         }
@@ -84,7 +84,7 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
             .collect()),
         BROKER => {
             check_broker(broker, name)?;
-            Ok(broker.config.resolve_broker(&dynamic))
+            Ok(broker.config().resolve_broker(&dynamic))
         }
         BROKER_LOGGER => check_broker(broker, name).map(|()| Vec::new()),
         CLIENT_METRICS | GROUP if !name.is_empty() => Ok(Vec::new()),
@@ -95,7 +95,7 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
 
 /// Whether `name` is the id of this broker.
 pub fn check_broker(broker: &Broker, name: &str) -> Result<(), Fault> {
-    let own = broker.config.node_id;
+    let own = broker.config().node_id;
     match name.parse::<i32>() {
         // One spelling only ("+1" is none): a resource is answered once.
         Ok(id) if id == own && name == own.to_string() => Ok(()),

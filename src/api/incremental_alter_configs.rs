@@ -96,15 +96,15 @@ fn plan(broker: &Broker, resource: &AlterConfigsResource) -> Result<(Target, Cha
                 topics::check_name(name)?;
                 return Err(Fault::new(ResponseError::UnknownTopicOrPartition, format!("there is no topic {name}")));
             };
-            let now = broker.config.resolve_topic(&topic.configs, &dynamic);
+            let now = broker.config().resolve_topic(&topic.configs, &dynamic);
             Ok((Target::Topic(topic.id), change(&resource.configs, &now, &TOPICS)?))
         }
         BROKER => {
             let other = match name {
                 "" => ConfigResource::BrokerDefault,
-                _ => check_broker(broker, name).map(|()| ConfigResource::Broker(broker.config.node_id))?,
+                _ => check_broker(broker, name).map(|()| ConfigResource::Broker(broker.config().node_id))?,
             };
-            let now = broker.config.resolve_broker(&dynamic);
+            let now = broker.config().resolve_broker(&dynamic);
             Ok((Target::Other(other), change(&resource.configs, &now, &BROKERS)?))
         }
         other => {

@@ -43,7 +43,7 @@ pub async fn handle(request: Request<'_>, message: MetadataRequest) -> Outcome {
         true => image.topics.values().map(|t| topic(&image, t, operations)).collect(),
         false => answer(&image, &asked, version, &faults, operations),
     };
-    let brokers = endpoints(&image, &broker.config, request.connection).into_iter().filter(|e| !e.fenced).map(|e| {
+    let brokers = endpoints(&image, &broker.config(), request.connection).into_iter().filter(|e| !e.fenced).map(|e| {
         MetadataResponseBroker::default()
             .with_node_id(BrokerId(e.node_id))
             .with_host(e.host.into())
@@ -53,7 +53,7 @@ pub async fn handle(request: Request<'_>, message: MetadataRequest) -> Outcome {
     let mut response = MetadataResponse::default()
         .with_brokers(brokers.collect())
         .with_cluster_id(Some(topics::text(&image.cluster_id)))
-        .with_controller_id(BrokerId(broker.config.node_id))
+        .with_controller_id(BrokerId(broker.config().node_id))
         .with_topics(shown);
     if message.include_cluster_authorized_operations {
         response.cluster_authorized_operations = topics::CLUSTER_OPERATIONS;

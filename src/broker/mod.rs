@@ -42,7 +42,9 @@ const PARALLEL: usize = 8;
 #[derive(Debug)]
 pub struct Broker {
     pub env: Env,
-    pub config: Config,
+    config: ArcSwap<Config>,
+    /// Wakes the reconciler when `config` was swapped.
+    reloaded: Notify,
     pub metrics: Metrics,
     pub quorum: Quorum,
     pub directory: Directory,
@@ -97,7 +99,8 @@ impl Broker {
             stopping: AtomicBool::new(false),
             tasks: Mutex::default(),
             env,
-            config,
+            config: ArcSwap::from_pointee(config),
+            reloaded: Notify::new(),
             metrics,
             quorum,
             directory,
@@ -123,7 +126,20 @@ impl Broker {
 
     /// Dynamic settings now in the image.
     pub fn dynamic(&self) -> Dynamic {
-        dynamic_of(&self.quorum.image(), self.config.node_id)
+        dynamic_of(&self.quorum.image(), self.config().node_id)
+    }
+
+    /// What the node was started with, and what a reload changed since.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
+    }
+
+    /// Takes over the settings of `new` that act at run time (SIGHUP); topics and limits follow at once. Names of those given anew that want a restart are returned.
+    pub fn reload(&self, new: &Config) -> Vec<String> {
+        let (config, restart) = self.config().reloaded(new);
+        self.config.store(Arc::new(config));
+        self.reloaded.notify_one();
+        restart
     }
 
     /// Broker settings now in force (cached; swapped when the image changes).
@@ -132,9 +148,9 @@ impl Broker {
     }
 
     fn refresh_settings(&self, image: &Image) {
-        let dynamic = dynamic_of(image, self.config.node_id);
-        self.settings.store(Arc::new(self.config.broker(&dynamic)));
-        self.topic_defaults.store(Arc::new(self.config.topic(&BTreeMap::new(), &dynamic)));
+        let dynamic = dynamic_of(image, self.config().node_id);
+        self.settings.store(Arc::new(self.config().broker(&dynamic)));
+        self.topic_defaults.store(Arc::new(self.config().topic(&BTreeMap::new(), &dynamic)));
     }
 
     /// Directories of partitions that the metadata does not know are set aside, never deleted. Reads a file of each partition: behind the ready line.

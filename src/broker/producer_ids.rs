@@ -22,7 +22,7 @@ impl Broker {
         if let Some(id) = left.next() {
             return Ok(id);
         }
-        let command = Command::AllocateProducerIds { node_id: self.config.node_id, count: PRODUCER_ID_BLOCK };
+        let command = Command::AllocateProducerIds { node_id: self.config().node_id, count: PRODUCER_ID_BLOCK };
         let outcomes = self.quorum.propose(command).await?;
         match outcomes.first() {
             Some(Outcome::ProducerIds { first, count }) => *left = *first..first.saturating_add(*count),

@@ -3,7 +3,10 @@
 //! Topics are known by id: one that was deleted and created again under its name is another topic with other partitions, and a producer still
 //! writing to the old one is told so.
 
-use super::{Broker, partitions::TopicEntry};
+use super::{
+    Broker,
+    partitions::{Table, TopicEntry},
+};
 use crate::{
     config::TopicSettings,
     metadata::{
@@ -24,8 +27,13 @@ pub(super) async fn follow(broker: Arc<Broker>, mut current: Arc<Image>, mut ima
             broker.reconcile(&current, &next);
             current = next;
         }
-        if images.changed().await.is_err() {
-            return;
+        tokio::select! {
+            biased;
+            changed = images.changed() => if changed.is_err() { return },
+            () = broker.reloaded.notified() => {
+                broker.refresh_settings(&current);
+                broker.refresh_topics(&broker.partitions.snapshot(), &current);
+            }
         }
     }
 }
@@ -51,7 +59,7 @@ impl Broker {
     /// Brings the partition table from one image to another: pure look-ups and small objects, no I/O. Data of deleted topics goes by a task of its own.
     pub(super) fn reconcile(self: &Arc<Self>, before: &Image, after: &Image) {
         let delta = Delta::between(before, after);
-        let defaults_changed = delta.broker_configs_changed(self.config.node_id);
+        let defaults_changed = delta.broker_configs_changed(self.config().node_id);
         if defaults_changed {
             self.refresh_settings(after);
         }
@@ -67,11 +75,7 @@ impl Broker {
             }
         }
         if defaults_changed {
-            for topic in after.topics.values() {
-                if let Some(entry) = table.by_id(topic.id) {
-                    self.refresh_topic(entry, topic);
-                }
-            }
+            self.refresh_topics(&table, after);
         }
         for partition in gone.iter().flat_map(|t| &t.partitions) {
             partition.mark_deleted();
@@ -115,6 +119,15 @@ impl Broker {
         Some(TopicEntry { state: entry.state.clone(), partitions })
     }
 
+    /// Broker settings changed: every topic's may have.
+    fn refresh_topics(&self, table: &Table, image: &Image) {
+        for topic in image.topics.values() {
+            if let Some(entry) = table.by_id(topic.id) {
+                self.refresh_topic(entry, topic);
+            }
+        }
+    }
+
     fn refresh_topic(&self, entry: &TopicEntry, topic: &Topic) {
         let settings = self.topic_settings(topic);
         if **entry.state.settings.load() == *settings {
@@ -131,6 +144,6 @@ impl Broker {
         if topic.configs.is_empty() {
             return self.topic_defaults.load_full();
         }
-        Arc::new(self.config.topic(&topic.configs, &self.dynamic()))
+        Arc::new(self.config().topic(&topic.configs, &self.dynamic()))
     }
 }

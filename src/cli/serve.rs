@@ -60,6 +60,21 @@ fn logging(format: &str) {
     let _ = if format == "json" { base.json().try_init() } else { base.with_ansi(false).try_init() };
 }
 
+impl ServeArgs {
+    /// The configuration that file, environment and arguments give now.
+    fn load(&self, data_dir: Option<PathBuf>) -> Result<Config, String> {
+        let read =
+            |path: &PathBuf| std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()));
+        let file = self.config.as_ref().map(read).transpose()?;
+        let environment: Vec<(String, String)> =
+            std::env::vars().filter(|(name, _)| name.starts_with("MILLSTREAM_") && name != "MILLSTREAM_LOG").collect();
+        let (kafka, http) = (self.kafka.as_deref(), self.http.as_deref());
+        let mut config = Config::load(data_dir, kafka, http, file.as_deref(), &environment, &self.sets)?;
+        config.stop_timeout_ms = self.stop_timeout.saturating_mul(1000);
+        Ok(config)
+    }
+}
+
 fn serve(args: ServeArgs) -> Result<(), String> {
     let throw_away = match args.ephemeral {
         true => Some(
@@ -70,19 +85,11 @@ fn serve(args: ServeArgs) -> Result<(), String> {
         ),
         false => None,
     };
-    let data_dir = throw_away.as_ref().map_or(args.data_dir, |d| Some(d.path().to_owned()));
-    let file = match &args.config {
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?),
-        None => None,
-    };
-    let environment: Vec<(String, String)> =
-        std::env::vars().filter(|(name, _)| name.starts_with("MILLSTREAM_") && name != "MILLSTREAM_LOG").collect();
-    let mut config =
-        Config::load(data_dir, args.kafka.as_deref(), args.http.as_deref(), file.as_deref(), &environment, &args.sets)?;
+    let data_dir = throw_away.as_ref().map_or(args.data_dir.clone(), |d| Some(d.path().to_owned()));
+    let config = args.load(data_dir.clone())?;
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
-    config.stop_timeout_ms = args.stop_timeout.saturating_mul(1000);
 
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(std::thread::available_parallelism().map_or(1, |n| n.get()))
@@ -91,16 +98,17 @@ fn serve(args: ServeArgs) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start the runtime: {e}"))?;
-    let result = runtime.block_on(until_stopped(config));
+    let result = runtime.block_on(until_stopped(config, || args.load(data_dir.clone())));
     // Blocking work that is still running after a stop that timed out must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result
 }
 
-async fn until_stopped(config: Config) -> Result<(), String> {
+async fn until_stopped(config: Config, again: impl Fn() -> Result<Config, String>) -> Result<(), String> {
     // Handlers come first: a signal while starting must not kill the process half way through its first writes unseen.
     let mut terminate = signal(SignalKind::terminate()).map_err(|e| format!("cannot take SIGTERM: {e}"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|e| format!("cannot take SIGINT: {e}"))?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(|e| format!("cannot take SIGHUP: {e}"))?;
     let stop_timeout = Duration::from_millis(config.stop_timeout_ms);
     let node = tokio::select! {
         biased;
@@ -110,10 +118,16 @@ async fn until_stopped(config: Config) -> Result<(), String> {
     };
     println!("ready kafka={} http={}", node.kafka(), node.http());
     let _ = std::io::stdout().flush();
-    tokio::select! {
-        biased;
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    loop {
+        tokio::select! {
+            biased;
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hang_up.recv() => match again() {
+                Ok(new) => node.reload(&new),
+                Err(e) => tracing::error!(error = e, "settings were not read anew: all stay as they were"),
+            },
+        }
     }
     tracing::info!("stopping");
     tokio::select! {

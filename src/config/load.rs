@@ -89,6 +89,27 @@ impl Config {
         }
     }
 
+    /// This configuration with the settings of `new` that act at run time, and the names of those that differ and want a restart.
+    pub fn reloaded(&self, new: &Config) -> (Config, Vec<String>) {
+        let (mut given, mut restart) = ((*self.given).clone(), Vec::new());
+        let names: std::collections::BTreeSet<&String> = self.given.keys().chain(new.given.keys()).collect();
+        for name in names {
+            let value = |c: &Config| c.given.get(name).map(|(value, _)| value.clone());
+            if value(self) == value(new) {
+                continue;
+            }
+            if !broker_definition(name).is_some_and(|d| d.dynamic) {
+                restart.push(name.clone());
+                continue;
+            }
+            match new.given.get(name) {
+                Some(pair) => given.insert(name.clone(), pair.clone()),
+                None => given.remove(name),
+            };
+        }
+        (Config { given: Arc::new(given), ..self.clone() }, restart)
+    }
+
     /// One sentence for each setting given that does nothing here.
     pub fn warnings(&self) -> Vec<String> {
         let ignored = |name: &&String| match broker_definition(name) {
@@ -257,6 +278,18 @@ mod tests {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };
         Config::load(None, None, None, Some(file), &owned(environment), &owned(sets))
+    }
+
+    #[test]
+    fn a_reload_takes_what_acts_at_run_time_and_names_the_rest() {
+        let load = |file: &str| Config::load(None, None, None, Some(file), &[], &[]).unwrap();
+        let before = load("log.retention.ms=1000\nmessage.max.bytes=2000\nnode.id=1\n");
+        let (after, restart) = before.reloaded(&load("log.retention.ms=5000\nnode.id=7\n"));
+        assert_eq!(restart, ["node.id"]);
+        assert_eq!(after.node_id, 1);
+        assert_eq!(after.given["log.retention.ms"].0, "5000");
+        assert!(!after.given.contains_key("message.max.bytes"));
+        assert_eq!(before.reloaded(&before).1, Vec::<String>::new());
     }
 
     #[test]

@@ -90,15 +90,24 @@ impl Node {
         &self.broker
     }
 
+    /// Takes over settings read anew (SIGHUP); says in the log what wants a restart.
+    pub fn reload(&self, new: &Config) {
+        let restart = self.broker.reload(new);
+        match restart.is_empty() {
+            true => tracing::info!("settings were read anew"),
+            false => tracing::warn!(restart = restart.join(", "), "settings were read anew; some want a restart"),
+        }
+    }
+
     /// Graceful stop: no new connections or requests, requests in flight finish within `stop_timeout_ms`, then everything is flushed and closed.
     pub async fn stop(self) {
         let Node { broker, admin, phase, open, tasks, .. } = self;
         admin.stopping();
         let _ = phase.send(Phase::Draining);
         broker.begin_stop();
-        let timeout = Duration::from_millis(broker.config.stop_timeout_ms);
+        let timeout = Duration::from_millis(broker.config().stop_timeout_ms);
         if tokio::time::timeout(timeout, open.none()).await.is_err() {
-            tracing::warn!(timeout_ms = broker.config.stop_timeout_ms, "requests in flight were given up");
+            tracing::warn!(timeout_ms = broker.config().stop_timeout_ms, "requests in flight were given up");
         }
         let _ = phase.send(Phase::Closing);
         open.none().await;

@@ -1,8 +1,8 @@
 //! `millstream serve`: ready line, health, stop, refusals in one sentence with exit code 2.
 
 use crate::{
-    support::{Options, temp},
-    wire::{ANYONE, Client, batch, now_ms},
+    support::{Options, eventually, temp},
+    wire::{ANYONE, Client, batch, code, now_ms},
 };
 
 /// Expects that the broker does not start: exit code 2, one line on stderr that holds each of `words`.
@@ -101,4 +101,27 @@ fn a_data_directory_that_is_a_file_is_refused() {
     let path = dir.path().join("file");
     std::fs::write(&path, "x").unwrap();
     refused(&Options::new(&path), &[path.to_str().unwrap()]);
+}
+
+#[test]
+fn a_hang_up_reads_the_settings_file_anew_and_keeps_them_when_it_is_wrong() {
+    let dir = temp();
+    let file = dir.path().join("server.properties");
+    std::fs::write(&file, "message.max.bytes=1000000\n").unwrap();
+    let mut broker = Options::new(&dir.path().join("data")).config(&file).start();
+    let mut c = Client::connect(&broker.kafka);
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    let mut produce = || c.produce("a", 0, batch(ANYONE, now_ms(), &[vec![b'x'; 5_000]]), 1).error_code;
+    assert_eq!(produce(), 0);
+
+    std::fs::write(&file, "message.max.bytes=2000\nnode.id=9\n").unwrap();
+    broker.signal("HUP");
+    eventually("the new bound acts", || (produce() == code::MESSAGE_TOO_LARGE).then_some(()));
+    eventually("what wants a restart is named", || broker.stderr().contains("node.id").then_some(()));
+
+    std::fs::write(&file, "message.max.byte=5000000\n").unwrap();
+    broker.signal("HUP");
+    eventually("the mistake is named", || broker.stderr().contains("message.max.bytes").then_some(()));
+    assert_eq!(produce(), code::MESSAGE_TOO_LARGE);
+    assert!(broker.alive());
 }

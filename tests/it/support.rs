@@ -43,6 +43,12 @@ impl Options {
         self
     }
 
+    /// Reads settings from `file`.
+    pub fn config(mut self, file: &Path) -> Options {
+        self.args.extend(["--config".into(), file.to_str().unwrap().into()]);
+        self
+    }
+
     pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Options {
         self.env.push((name.into(), value.into()));
         self

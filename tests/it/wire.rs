@@ -30,6 +30,7 @@ pub mod code {
     pub const UNSUPPORTED_VERSION: i16 = 35;
     pub const TOPIC_ALREADY_EXISTS: i16 = 36;
     pub const OUT_OF_ORDER_SEQUENCE_NUMBER: i16 = 45;
+    pub const MESSAGE_TOO_LARGE: i16 = 10;
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
 }
 
