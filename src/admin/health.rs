@@ -15,21 +15,25 @@ pub async fn healthz() -> Response {
     Json(json!({ "status": "alive" })).into_response()
 }
 
-/// 200 when a produce would succeed, else 503 with the reason.
+/// 200 while the broker takes records, else 503 with the reason: it starts or stops, a flush or the metadata log failed, the disk has no room for the batch that was
+/// refused last. A single partition that is offline shows in the metrics only.
 pub async fn readyz(State(admin): State<Admin>) -> Response {
-    match reason(&admin) {
+    match reason(&admin).await {
         None => Json(json!({ "status": "ready" })).into_response(),
         Some(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
     }
 }
 
 /// Why the broker is not ready, if so.
-fn reason(admin: &Admin) -> Option<String> {
+async fn reason(admin: &Admin) -> Option<String> {
     if admin.0.stopping.load(Ordering::Acquire) {
         return Some("the broker is stopping".into());
     }
     let Some(broker) = admin.broker() else { return Some("the broker is starting".into()) };
-    broker.directory.failure().or_else(|| broker.quorum.failure())
+    match broker.directory.failure().or_else(|| broker.quorum.failure()) {
+        None => broker.disk_full().await,
+        failed => failed,
+    }
 }
 
 /// The metrics as Prometheus' text.

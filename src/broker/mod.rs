@@ -12,18 +12,18 @@ pub mod sessions;
 use crate::{
     Config, Env,
     config::{BrokerSettings, Dynamic, TopicSettings},
-    limits::DISK_FULL_PAUSE_MS,
+    limits::{DISK_FULL_PAUSE_MS, METADATA_BALLAST_BYTES},
     metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
     partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher},
 };
 use arc_swap::ArcSwap;
-use millstream_storage::{Directory, PartitionId};
+use millstream_storage::{Directory, PartitionId, disk::Open};
 use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -82,6 +82,7 @@ impl Broker {
             flusher: Flusher::start(&env, &directory, &metrics),
             catalogue_stale: AtomicBool::new(true),
             disk_full: Notify::new(),
+            room_wanted_bytes: AtomicU64::new(0),
             sweep: Sweep::default(),
             deleting: watch::Sender::default(),
             open_logs: AtomicUsize::new(0),
@@ -219,6 +220,35 @@ impl Broker {
         }
     }
 
+    /// Why the disk has no room for what it refused last, if so. Asks the disk only after it has refused something, so that it costs nothing while there is room;
+    /// and asks by allocating, since what a file system calls free leaves quotas out.
+    pub async fn disk_full(&self) -> Option<String> {
+        let wanted = self.shared.room_wanted_bytes.load(Ordering::Acquire);
+        let metadata = if self.quorum.is_full() { METADATA_BALLAST_BYTES } else { 0 };
+        let bytes = wanted.max(metadata);
+        if bytes == 0 {
+            return None;
+        }
+        let (disk, path) = (self.directory.disk().clone(), self.directory.path().join(ROOM_FILE));
+        // Unlinked before it is filled: a crash leaves nothing behind that takes room.
+        let allocate = move || {
+            let file = disk.open(&path, Open::Create)?;
+            disk.remove_file(&path)?;
+            file.allocate(bytes)
+        };
+        match self.env.blocking(allocate).await {
+            Ok(()) => {
+                // Unless another batch was refused meanwhile.
+                let _ = self.shared.room_wanted_bytes.compare_exchange(wanted, 0, Ordering::AcqRel, Ordering::Relaxed);
+                None
+            }
+            Err(e) => Some(format!(
+                "the disk is full: no room for {bytes} bytes in {} ({e})",
+                self.directory.path().display()
+            )),
+        }
+    }
+
     /// Unlinks deleted files as their delay passes.
     async fn sweep(self: Arc<Self>) {
         loop {
@@ -304,6 +334,9 @@ impl Broker {
         }
     }
 }
+
+/// Made and unlinked at once to ask whether the disk has room.
+const ROOM_FILE: &str = "room.tmp";
 
 /// Kafka's id of `__cluster_metadata`.
 const METADATA_TOPIC_ID: Uuid = Uuid::from_u128(1);

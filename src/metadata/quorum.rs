@@ -134,6 +134,11 @@ impl Quorum {
         self.0.consensus.failure().or_else(|| self.0.directory.failure())
     }
 
+    /// Whether the metadata log has met a full disk, and no proposal since found room again: only what makes room is taken.
+    pub fn is_full(&self) -> bool {
+        self.0.consensus.is_full()
+    }
+
     /// Stops raft; the log is closed cleanly. Proposals under way are answered `Stopping` or finish.
     pub async fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);

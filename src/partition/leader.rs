@@ -121,6 +121,7 @@ impl Partition {
         }
         let appended = open.log.append_as_leader(bytes, header, leader_epoch, kind, now_ms).inspect_err(|e| {
             if matches!(e, millstream_storage::Error::NoSpace { .. }) {
+                self.shared.room_wanted_bytes.store(bytes.len() as u64, Ordering::Release);
                 self.shared.disk_full.notify_one();
             }
         })?;

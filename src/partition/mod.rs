@@ -35,7 +35,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::{Notify, oneshot, watch};
@@ -53,6 +53,8 @@ pub struct Shared {
     pub catalogue_stale: AtomicBool,
     /// Notified by an append that found the disk full: what waits for its removal is to go now.
     pub disk_full: Notify,
+    /// Bytes of the batch that the disk had no room for last; 0 = none, or there was room again since.
+    pub room_wanted_bytes: AtomicU64,
     pub sweep: cleaner::Sweep,
     /// Topics whose data is being deleted, by name (how many of that name): one created anew under a name opens its logs after that.
     pub deleting: watch::Sender<BTreeMap<Arc<str>, usize>>,

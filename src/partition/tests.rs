@@ -37,6 +37,7 @@ impl World {
             node_id: 1,
             catalogue_stale: AtomicBool::new(false),
             disk_full: Notify::new(),
+            room_wanted_bytes: AtomicU64::new(0),
             deleting: watch::Sender::default(),
             sweep: cleaner::Sweep::default(),
             open_logs: AtomicUsize::new(0),

@@ -2,7 +2,7 @@
 
 use crate::{
     clients::fresh,
-    support::{Broker, Options, foreign, temp},
+    support::{Broker, Options, foreign, passed_over, temp},
 };
 use std::{
     io::Write,
@@ -21,7 +21,7 @@ fn kcat(broker: &str, args: &[&str], input: &str) -> Option<String> {
     let mut child = match spawned {
         Ok(child) => child,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            println!("passed over: kcat is not installed");
+            passed_over("kcat", "kcat is not installed");
             return None;
         }
         Err(e) => panic!("kcat: {e}"),

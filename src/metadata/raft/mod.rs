@@ -188,6 +188,11 @@ impl Consensus {
         let _ = self.log.keep_ballast().await;
     }
 
+    /// Whether the disk was full and the ballast has not come back since. No I/O.
+    pub(super) fn is_full(&self) -> bool {
+        self.log.is_full()
+    }
+
     /// Why the disk has no room for commands other than those that make some, if so.
     pub(super) async fn full(&self) -> Option<String> {
         if self.log.is_full() { self.log.keep_ballast().await.err() } else { None }
