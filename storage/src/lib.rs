@@ -23,7 +23,6 @@ mod health;
 mod identity;
 mod index;
 pub mod log;
-#[allow(dead_code)]
 mod names;
 mod reader;
 pub mod record;

@@ -10,6 +10,7 @@ use crate::{
     epochs::Epochs,
     health::Health,
     index::Index,
+    names,
     reader::{SegmentList, Shared},
     recovery,
     region::RegionWriter,
@@ -560,7 +561,7 @@ impl Log {
         let shared = self.shared().clone();
         shared.disk.create_dir_all(&shared.dir).map_err(|e| Error::io("create", &shared.dir, e))?;
         let path = shared.dir.join("partition.metadata");
-        let text = metadata_text(shared.id);
+        let text = names::partition_metadata(shared.id.topic_id);
         let write = || {
             let file = shared.disk.open(&path, Open::Create)?;
             file.set_len(0)?;
@@ -1023,11 +1024,6 @@ impl Log {
     }
 }
 
-/// What `partition.metadata` says (Kafka's text).
-pub(crate) fn metadata_text(id: PartitionId) -> String {
-    format!("version: 0\ntopic_id: {}\n", base64url(&id.topic_id))
-}
-
 impl Drop for Log {
     /// A flush round may still hold the active segment; it must not write blocks ahead of an end that another `Log` moves.
     fn drop(&mut self) {
@@ -1106,15 +1102,6 @@ fn stamp(head: &mut [u8; HEADER_BYTES], rest: &[u8], now_ms: i64) {
     digest.update(&head[21..]);
     digest.update(rest);
     head[17..21].copy_from_slice(&(digest.finalize() as u32).to_be_bytes());
-}
-
-/// Kafka's text form of a UUID: URL-safe base64 without padding.
-fn base64url(bytes: &[u8; 16]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    let bits = u128::from_be_bytes(*bytes);
-    // 21 digits of six bits and one of two.
-    let digit = |i: u32| if i < 21 { bits >> (122 - 6 * i) } else { bits << 4 } as usize & 63;
-    (0..22).map(|i| DIGITS[digit(i)] as char).collect()
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ fn appends_roll_and_read_back() {
         assert_eq!(on_disk, size, "no allocated tail after a clean stop");
         assert_eq!(
             fs::read_to_string(p.dir.join("partition.metadata")).unwrap(),
-            "version: 0\ntopic_id: BwcHBwcHBwcHBwcHBwcHBw\n"
+            "version: 0\ntopic_id: BwcHBwcHBwcHBwcHBwcHBw"
         );
 
         let mut log = p.open(Some(stat), LogConfig { durable, ..small() });

@@ -10,7 +10,8 @@ use crate::{
     directory::START_UNKNOWN,
     disk::Open,
     epochs::Epochs,
-    log::{OpenLog, metadata_text},
+    log::OpenLog,
+    names,
     segment::{self, Bad, Found, Segment},
 };
 use std::{io, path::Path, sync::Arc};
@@ -511,7 +512,7 @@ impl Recovery<'_> {
         let write = || {
             let file = self.disk().open(&path, Open::Create)?;
             file.set_len(0)?;
-            file.write_all_at(metadata_text(self.o.id).as_bytes(), 0)?;
+            file.write_all_at(names::partition_metadata(self.o.id.topic_id).as_bytes(), 0)?;
             file.sync()
         };
         match write() {
