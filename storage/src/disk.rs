@@ -184,7 +184,8 @@ impl Disk for OsDisk {
 
 impl OsDisk {
     /// Raises this process's soft limit of open files to its hard limit and returns how many segments may be open at once:
-    /// three quarters of the smaller of that limit and `vm.max_map_count` (a segment takes a descriptor and a map). At least 64.
+    /// half of that limit, the other half is for connections, or three quarters of `vm.max_map_count` where that is less (a segment
+    /// takes a descriptor and a map). At least 64.
     pub fn raise_open_files() -> usize {
         use rustix::process::{Resource, getrlimit, setrlimit};
         let mut limit = getrlimit(Resource::Nofile);
@@ -209,7 +210,7 @@ impl OsDisk {
 }
 
 fn segments_max(files: u64, maps: u64) -> usize {
-    usize::try_from(files.min(maps) / 4 * 3).unwrap_or(usize::MAX).max(64)
+    usize::try_from((files / 2).min(maps / 4 * 3)).unwrap_or(usize::MAX).max(64)
 }
 
 impl DiskFile for OsFile {
@@ -390,8 +391,8 @@ mod tests {
     }
 
     #[test]
-    fn open_segments_are_three_quarters_of_the_tighter_limit() {
-        assert_eq!(segments_max(1024, 65_530), 768);
+    fn open_segments_leave_half_of_the_files_and_a_quarter_of_the_maps() {
+        assert_eq!(segments_max(1024, 65_530), 512);
         assert_eq!(segments_max(1 << 20, 65_530), 49_146);
         assert_eq!(segments_max(20, 65_530), 64);
         assert!(OsDisk::raise_open_files() >= 64);
