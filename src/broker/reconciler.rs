@@ -39,16 +39,34 @@ pub(super) async fn follow(broker: Arc<Broker>, mut current: Arc<Image>, mut ima
 }
 
 /// Deletes the data of topics that are gone.
-async fn delete(shared: Arc<Shared>, gone: Vec<Arc<TopicEntry>>) {
-    for topic in gone {
-        for partition in &topic.partitions {
+async fn delete(gone: Vec<Deletion>) {
+    for deletion in gone {
+        for partition in &deletion.topic.partitions {
             partition.delete().await;
         }
-        shared.deleting.send_modify(|names| {
-            if let Some(count) = names.get_mut(&topic.state.name) {
+    }
+}
+
+/// A topic whose data is being deleted: its name counts in [`Shared::deleting`] until this is dropped, whatever becomes of the work.
+struct Deletion {
+    shared: Arc<Shared>,
+    topic: Arc<TopicEntry>,
+}
+
+impl Deletion {
+    fn begin(shared: &Arc<Shared>, topic: Arc<TopicEntry>) -> Deletion {
+        shared.deleting.send_modify(|names| *names.entry(topic.state.name.clone()).or_default() += 1);
+        Deletion { shared: shared.clone(), topic }
+    }
+}
+
+impl Drop for Deletion {
+    fn drop(&mut self) {
+        self.shared.deleting.send_modify(|names| {
+            if let Some(count) = names.get_mut(&self.topic.state.name) {
                 *count -= 1;
                 if *count == 0 {
-                    names.remove(&topic.state.name);
+                    names.remove(&self.topic.state.name);
                 }
             }
         });
@@ -81,14 +99,10 @@ impl Broker {
             partition.mark_deleted();
         }
         // Before anybody can see a topic of the same name.
-        self.shared.deleting.send_modify(|names| {
-            for topic in &gone {
-                *names.entry(topic.state.name.clone()).or_default() += 1;
-            }
-        });
+        let gone: Vec<_> = gone.into_iter().map(|topic| Deletion::begin(&self.shared, topic)).collect();
         self.partitions.publish(table, after.index);
         if !gone.is_empty() {
-            self.env.spawn("delete topics", delete(self.shared.clone(), gone));
+            self.env.spawn("delete topics", delete(gone));
         }
     }
 

@@ -33,6 +33,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use millstream_storage::{self as storage, Batch, Directory, Log, LogReader, LogStat, PartitionId, Slice};
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering},
@@ -347,7 +348,8 @@ impl Partition {
             });
         }
         let stat = self.stat();
-        if stat.needs_recovery {
+        // One that went offline was not closed: its figures tell of records that may not be durable. Opening says why.
+        if stat.needs_recovery || self.failed.load(Ordering::Acquire) {
             return Err(PartitionError::NotOpen);
         }
         // Closed means flushed: all of it is settled.
@@ -462,13 +464,19 @@ impl Partition {
         let (partition, loading) = (self.clone(), self.clone());
         let env = self.shared.env.clone();
         self.shared.env.spawn("open partition", async move {
-            // Its directory may still hold the data of a topic that had the name before. The sender lives as long as `shared`.
+            // Its directory may still hold the data of a topic that had the name before. The sender lives as long as `shared`. A deletion of this one
+            // waits for the end of `Busy` before the name is free: it ends the wait.
             let mut deleting = partition.shared.deleting.subscribe();
-            let _ = deleting.wait_for(|names| !names.contains_key(&partition.topic.name)).await;
+            let free = |names: &BTreeMap<_, _>| partition.is_deleted() || !names.contains_key(&partition.topic.name);
+            let _ = deleting.wait_for(free).await;
+            if partition.is_deleted() {
+                partition.leave_busy(Phase::Cold, None);
+                return;
+            }
             let loaded = env
                 .blocking(move || {
                     // A panic here must not leave everybody waiting.
-                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loading.load()))
+                    catch_unwind(AssertUnwindSafe(|| loading.load()))
                 })
                 .await;
             partition.finish_opening(loaded);
@@ -500,8 +508,7 @@ impl Partition {
             }
             Err(_) => {
                 let reason: Arc<str> = "opening the log panicked".into();
-                self.shared.metrics.partitions_offline.increment(1.0);
-                (Phase::Offline(reason.clone()), Some(reason))
+                (self.go_offline(reason.clone()), Some(reason))
             }
         };
         let mut effects = Effects::default();
@@ -512,6 +519,8 @@ impl Partition {
         }
         self.leave_busy(next, failure);
         self.settle(&mut effects.wakers);
+        // The watermark may have moved above, before there was a reader to show it: settling alone would take that for no move.
+        self.waiters.reached(Goal::Watermark, self.high_watermark.load(Ordering::Acquire), &mut effects.wakers);
         self.waiters.moved(&mut effects.wakers);
     }
 
@@ -527,6 +536,14 @@ impl Partition {
         } else if was_open && !opened {
             open_logs.fetch_sub(1, Ordering::Relaxed);
         }
+    }
+
+    /// A panic in the middle of an opening or a closing: nobody knows what the log is like. Gives the phase that comes of it.
+    fn go_offline(&self, reason: Arc<str>) -> Phase {
+        tracing::error!(topic = %self.topic.name, partition = self.index, reason = &*reason, "the partition is offline");
+        self.shared.metrics.partitions_offline.increment(1.0);
+        self.fail(&mut Wakers::default());
+        Phase::Offline(reason)
     }
 
     /// Ends a `Busy` phase and tells who waited.
@@ -616,7 +633,10 @@ impl Partition {
 
     /// The topic is gone: nothing is served from now on, and what waits is told.
     pub fn mark_deleted(&self) {
-        self.deleted.store(true, Ordering::Release);
+        if !self.deleted.swap(true, Ordering::AcqRel) {
+            // An opening of it that waits for the name gives up.
+            self.shared.deleting.send_modify(|_| ());
+        }
         let mut wakers = Wakers::default();
         self.waiters.fail(&mut wakers);
         self.waiters.moved(&mut wakers);
@@ -628,15 +648,21 @@ impl Partition {
         let Some(phase) = self.take_idle(Phase::Deleted).await else { return };
         self.publish_reader(None);
         let partition = self.clone();
-        let deleted = self.shared.env.blocking(move || {
+        let delete = move || {
             let (id, topic) = (partition.id(), &partition.topic.name);
             match phase {
                 Phase::Open(mut open) => partition.shared.directory.delete_partition(id, topic, Some(&mut open.log)),
                 _ => partition.shared.directory.delete_partition(id, topic, None),
             }
-        });
-        if let Err(e) = deleted.await {
-            tracing::error!(topic = %self.topic.name, partition = self.index, error = %e, "data of a deleted topic stays");
+        };
+        // A panic must not keep the topic's other partitions.
+        let deleted = self.shared.env.blocking(move || catch_unwind(AssertUnwindSafe(delete))).await;
+        let failure = match deleted {
+            Ok(deleted) => deleted.err().map(|e| e.to_string()),
+            Err(_) => Some("a panic".to_string()),
+        };
+        if let Some(error) = failure {
+            tracing::error!(topic = %self.topic.name, partition = self.index, error, "data of a deleted topic stays");
         }
         self.note_change();
         // The first sweep sets the delay going.
@@ -649,50 +675,72 @@ impl Partition {
     pub async fn stop(self: &Arc<Self>) {
         let Some(Phase::Open(open)) = self.take_idle(Phase::Stopped).await else { return };
         let partition = self.clone();
-        self.shared.env.blocking(move || partition.close(*open)).await;
+        let closed = self.shared.env.blocking(move || partition.close(*open)).await;
         // Whoever still waits hears that it is settled, or that it never will be.
         let mut wakers = Wakers::default();
         self.settle(&mut wakers);
-        self.waiters.fail(&mut wakers);
+        match closed {
+            Ok(true) => self.waiters.fail(&mut wakers),
+            // Nor does what is parked from now on.
+            _ => self.fail(&mut wakers),
+        }
     }
 
-    /// Closes a log that nobody used lately: the partition is cold again. Does nothing when it is busy or not all durable.
+    /// Closes a log that nobody used lately: the partition is cold again. Does nothing when it is busy, not all durable, or could not be opened again since the
+    /// directory or the partition has failed.
     pub async fn cool(self: &Arc<Self>) {
         let open = {
             let mut phase = self.lock();
+            if self.failed.load(Ordering::Acquire) || self.shared.directory.failure().is_some() {
+                return;
+            }
             match std::mem::replace(&mut *phase, Phase::Busy(Vec::new())) {
-                Phase::Open(open) if open.log.reader().dirty_bytes() == 0 => open,
+                Phase::Open(open) if open.is_durable() => open,
                 other => {
                     *phase = other;
                     return;
                 }
             }
         };
+        // The round that made it durable settles it after the slowest log of the round, and finds no reader then.
+        let mut wakers = Wakers::default();
+        self.settle(&mut wakers);
+        wakers.wake();
         self.publish_reader(None);
         let (partition, env) = (self.clone(), self.shared.env.clone());
         // By a task of its own, so that `Busy` ends whatever becomes of the caller.
         let task = self.shared.env.spawn("close partition", async move {
             let closing = partition.clone();
-            env.blocking(move || closing.close(*open)).await;
-            partition.leave_busy(Phase::Cold, None);
+            let next = match env.blocking(move || closing.close(*open)).await {
+                Ok(_) => Phase::Cold,
+                Err(_) => partition.go_offline("closing the log panicked".into()),
+            };
+            partition.leave_busy(next, None);
         });
         let _ = task.await;
     }
 
-    /// Snapshot, watermark, flush, close. Blocks.
-    fn close(&self, open: Open) {
+    /// Flush, snapshot, watermark, close; whether all is durable. A panic must not leave everybody waiting: it is the error. Blocks.
+    fn close(&self, open: Open) -> std::thread::Result<bool> {
+        catch_unwind(AssertUnwindSafe(|| self.close_log(open)))
+    }
+
+    fn close_log(&self, open: Open) -> bool {
         let (end, now_ms) = (open.log.reader().log_end(), self.shared.env.now_ms());
-        let snapshot = open.producers.encode();
+        // The snapshot comes after the flush: it must not know of records that a crash takes away. What the flush says, the close says again.
         if end > 0
-            && let Err(e) = open.log.write_producer_snapshot(end, &snapshot)
+            && let Err(e) =
+                open.log.flush().and_then(|()| open.log.write_producer_snapshot(end, &open.producers.encode()))
         {
             tracing::warn!(topic = %self.topic.name, partition = self.index, error = %e, "producers were not written down");
         }
         open.log.note_high_watermark(self.high_watermark.load(Ordering::Acquire));
         self.note_change();
-        if let Err(e) = open.log.close(now_ms) {
+        let closed = open.log.close(now_ms);
+        if let Err(e) = &closed {
             tracing::error!(topic = %self.topic.name, partition = self.index, error = %e, "log was not closed cleanly");
         }
+        closed.is_ok()
     }
 
     /// Takes the phase when nothing is under way and leaves `next`. `None` when it was at its end already.
@@ -725,13 +773,22 @@ impl Partition {
                 if !matches!(*guard, Phase::Offline(_)) {
                     tracing::error!(topic = %self.topic.name, partition = self.index, "a panic under its lock takes the partition offline");
                     self.shared.metrics.partitions_offline.increment(1.0);
+                    // Before the reader goes: without one, offsets are told unless it failed.
+                    self.fail(&mut Wakers::default());
                     self.publish_reader(None);
                     *guard = Phase::Offline("a panic took the partition offline until a restart".into());
-                    self.fail(&mut Wakers::default());
                 }
                 guard
             }
         }
+    }
+}
+
+impl Open {
+    /// Whether a close would find nothing to flush.
+    fn is_durable(&self) -> bool {
+        let reader = self.log.reader();
+        reader.dirty_bytes() == 0 && reader.durable_end() >= reader.log_end()
     }
 }
 

@@ -86,6 +86,13 @@ impl Producers {
         self.entries.len()
     }
 
+    /// Some that cannot be written down: for tests of what a panic does.
+    #[cfg(test)]
+    pub(super) fn that_panic() -> Producers {
+        let broken = Producer { len: u8::MAX, ..Producer::new(0) };
+        Producers { entries: HashMap::from([(0, broken)]) }
+    }
+
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()

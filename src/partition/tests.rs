@@ -330,3 +330,165 @@ fn what_a_topic_does_not_allow_is_refused_before_any_lock() {
     assert!(matches!(check(&good, &tight, NOW + 1001), Err(PartitionError::InvalidTimestamp { .. })));
     assert!(matches!(check(&good, &tight, NOW - 1001), Err(PartitionError::InvalidTimestamp { .. })));
 }
+
+/// Appends `records` records without the round that an append asks for.
+async fn append_unflushed(p: &Arc<Partition>, records: usize) -> Appended {
+    p.open().await.unwrap();
+    let bytes = batch(ANYONE, records);
+    let header = check(&bytes, &p.topic().settings.load(), NOW).unwrap();
+    let mut effects = Effects::default();
+    let appended = p.append_as_leader(&bytes, &header, -1, NOW, &mut effects).unwrap();
+    effects.dirty.clear();
+    appended
+}
+
+/// As [`World::partition`], number `index`.
+fn numbered(world: &World, index: i32) -> Arc<Partition> {
+    let p = world.partition();
+    let facts =
+        PartitionFacts { replicas: [1].into(), isr: [1].into(), leader: 1, leader_epoch: 3, partition_epoch: 0 };
+    Partition::new(world.shared.clone(), p.topic().clone(), index, &facts)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deletion_ends_an_opening_that_waits_for_the_name() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let p = world.partition();
+    // An older topic of the name is being deleted; this one is opened, and deleted too.
+    world.shared.deleting.send_modify(|names| _ = names.insert("t".into(), 2));
+    let opening = p.clone();
+    let opened = tokio::spawn(async move { opening.open().await });
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!opened.is_finished());
+    world.shared.deleting.send_modify(|names| _ = names.insert("t".into(), 1));
+    // The name stays taken until this deletion is done. (The clock is a paused one: it moves when nothing else does.)
+    tokio::time::timeout(std::time::Duration::from_secs(60), p.delete()).await.expect("both wait for each other");
+    assert!(matches!(opened.await.unwrap(), Err(PartitionError::Deleted)));
+    assert!(!p.is_open());
+    assert!(world.directory.partitions().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_closed_between_its_flush_and_the_end_of_the_round_leaves_nobody_waiting() {
+    for (overrides, goal) in [
+        (&[][..], Goal::Watermark),
+        (&[("millstream.durability", "page-cache"), ("flush.messages", "1")][..], Goal::Durable),
+    ] {
+        let world = simulated(&SimDisk::new(), overrides);
+        let p = world.partition();
+        let appended = append_unflushed(&p, 2).await;
+        assert_eq!(appended.wait, Some((goal, 2)));
+        let acks = Acks::new();
+        p.park(goal, 2, 0, &acks).unwrap();
+        // The round has made this log durable and is still at another.
+        let dirty = p.reader.load().as_ref().unwrap().dirty().unwrap();
+        world.directory.flush(&[dirty]).ends.pop().unwrap().unwrap();
+        assert!(!acks.is_done());
+        p.cool().await;
+        assert!(!p.is_open());
+        // Now it comes to settle what it flushed.
+        p.settle(&mut Wakers::default());
+        assert!(acks.is_done() && acks.take_failed().is_empty(), "{goal:?}");
+        assert_eq!(p.high_watermark.load(Ordering::Acquire), 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_while_a_log_is_closed_takes_the_partition_offline_and_nobody_waits() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let p = world.partition();
+    let appended = append(&p, &batch(ANYONE, 1), -1).await.unwrap();
+    assert!(acknowledged(&p, appended).await);
+    if let Phase::Open(open) = &mut *p.lock() {
+        open.producers = Producers::that_panic();
+    }
+    p.cool().await;
+    let limit = std::time::Duration::from_secs(60);
+    let opened = tokio::time::timeout(limit, p.open()).await.expect("busy for ever");
+    assert!(matches!(opened, Err(PartitionError::Storage(_))), "{opened:?}");
+    tokio::time::timeout(limit, p.stop()).await.expect("busy for ever");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_whose_flush_fails_writes_down_no_producers_and_acknowledges_nothing() {
+    let disk = SimDisk::new();
+    let world = simulated(&disk, &[]);
+    let p = world.partition();
+    let settled = append(&p, &batch((5, 0, 0), 1), -1).await.unwrap();
+    assert!(acknowledged(&p, settled).await);
+    let appended = append_unflushed(&p, 1).await;
+    let acks = Acks::new();
+    let (goal, offset) = appended.wait.unwrap();
+    p.park(goal, offset, 0, &acks).unwrap();
+    disk.fail_nth_sync(1);
+    p.stop().await;
+    assert_eq!(acks.done().await, [0]);
+    let limit = std::time::Duration::from_secs(60);
+    let after = tokio::time::timeout(limit, acknowledged(&p, appended)).await;
+    assert_eq!(after, Ok(false), "parked after the stop");
+    let files = disk.read_dir(Path::new("/d/t-0")).unwrap();
+    assert!(!files.iter().any(|f| f.name.ends_with(".snapshot")), "{files:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_producer_snapshot_above_the_end_of_the_log_is_gone_before_the_log_is_that_long() {
+    let disk = SimDisk::new();
+    let world = simulated(&disk, &[]);
+    let p = world.partition();
+    append(&p, &batch((5, 0, 0), 3), 1).await.unwrap();
+    // A crash took the records that these know of.
+    let later = (0..=100).fold(Producers::default(), |mut producers, i| {
+        let sent = Batch::parse(&batch((6, 0, i), 1)).unwrap();
+        producers.record(&sent, i64::from(i), NOW, NOW);
+        producers
+    });
+    if let Phase::Open(open) = &*p.lock() {
+        open.log.flush().unwrap();
+        open.log.write_producer_snapshot(4, &later.encode()).unwrap();
+    }
+    let world = simulated(&disk.kill(), &[]);
+    let p = world.partition();
+    append(&p, &batch((5, 0, 3), 2), 1).await.unwrap();
+    if let Phase::Open(open) = &*p.lock() {
+        assert_eq!(open.log.reader().log_end(), 5);
+        assert!(open.log.producer_snapshots().is_empty());
+    };
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_a_failed_directory_no_log_is_closed_that_can_still_be_read() {
+    let disk = SimDisk::new();
+    let world = simulated(&disk, &[]);
+    let (p, other) = (world.partition(), numbered(&world, 1));
+    let settled = append(&p, &batch(ANYONE, 1), -1).await.unwrap();
+    assert!(acknowledged(&p, settled).await);
+    other.open().await.unwrap();
+    disk.fail_nth_sync(1);
+    let lost = append(&other, &batch(ANYONE, 1), -1).await.unwrap();
+    assert!(!acknowledged(&other, lost).await);
+    assert!(world.directory.failure().is_some());
+    p.cool().await;
+    other.cool().await;
+    assert!(p.is_open() && other.is_open());
+    assert_eq!(base_offsets(&p.read(&query(0)).unwrap()), [0]);
+    assert_eq!(other.offsets().unwrap().high_watermark, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_a_panic_took_offline_tells_no_offsets_of_unflushed_records() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let p = world.partition();
+    append_unflushed(&p, 2).await;
+    let under_lock = p.clone();
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let _guard = under_lock.lock();
+        panic!("under the lock");
+    }));
+    assert!(panicked.is_err());
+    let opened = p.open().await;
+    assert!(matches!(opened, Err(PartitionError::Storage(_))), "{opened:?}");
+    assert!(matches!(p.offsets(), Err(PartitionError::NotOpen)), "{:?}", p.offsets());
+    assert!(matches!(p.read(&query(2)), Err(PartitionError::NotOpen)));
+}

@@ -647,8 +647,8 @@ impl Log {
         })
     }
 
-    /// All appended so far, outside a round. Blocks.
-    fn flush(&self) -> Result<()> {
+    /// Makes all appended so far durable, outside a round. Blocks.
+    pub fn flush(&self) -> Result<()> {
         if let Some(dirty) = self.reader.dirty() {
             self.seat.note()?;
             self.seat.before_flush()?;
@@ -944,12 +944,20 @@ impl Log {
         Ok(())
     }
 
-    /// Newest producer snapshots first: (offset, bytes), none above the log end. Blocks.
+    /// Newest producer snapshots first: (offset, bytes). Those above the log end know of records that are gone: they are removed, since they would
+    /// be believed once the log is that long again. Blocks.
     pub fn producer_snapshots(&self) -> Vec<(i64, Vec<u8>)> {
-        let disk = &*self.shared().disk;
-        let end = self.log_end();
+        let shared = self.shared();
+        let (disk, end) = (&*shared.disk, self.log_end());
+        let (known, above): (Vec<_>, Vec<_>) = self.snapshot_files().into_iter().partition(|s| s.0 <= end);
+        for (_, path) in &above {
+            let _ = disk.remove_file(path);
+        }
+        if !above.is_empty() {
+            let _ = disk.sync_dir(&shared.dir);
+        }
         let read = |(offset, path): (i64, PathBuf)| Some((offset, checkpoint::read_plain(disk, &path).ok()??));
-        self.snapshot_files().into_iter().filter(|s| s.0 <= end).filter_map(read).collect()
+        known.into_iter().filter_map(read).collect()
     }
 
     /// Removes one (it was damaged). Blocks.
