@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 /// Files kept for what is neither a segment nor a Kafka connection: HTTP, the runtime, small files being replaced.
-const OTHER_FILES: usize = 64;
+const OTHER_FILES: usize = 64 + crate::limits::HTTP_CONNECTIONS_MAX;
 
 /// The world a node runs in. Cheap to clone.
 #[derive(Clone, Debug)]

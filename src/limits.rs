@@ -36,6 +36,16 @@ pub const POOLED_BYTES_PER_CLASS_MAX: usize = 16 << 20;
 pub const WRITE_PIECES_MAX: usize = 1024;
 /// Pause of the accept loop when the system has no more files or memory for connections, ms.
 pub const ACCEPT_PAUSE_MS: u64 = 100;
+/// A connection without a byte for this long is asked whether its peer is still there, and then this often, ms; after so many times without an answer it is gone.
+pub const KEEPALIVE_IDLE_MS: u64 = 60_000;
+pub const KEEPALIVE_INTERVAL_MS: u64 = 10_000;
+pub const KEEPALIVE_PROBES: u32 = 6;
+/// HTTP connections at once; further ones wait in the kernel's queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// How long an HTTP connection may take to bring the head of its next request, ms.
+pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
+/// How long an HTTP connection lives; a response under way then has as long again, ms.
+pub const HTTP_CONNECTION_MS_MAX: u64 = 300_000;
 /// How often buffers nobody needs are freed and the metrics tended, ms.
 pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Idempotent producers remembered per partition.
@@ -44,6 +54,16 @@ pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
 pub const PRODUCER_BATCHES: usize = 5;
 /// What one compressed batch may unpack to where the broker looks inside, bytes.
 pub const UNPACKED_BATCH_BYTES_MAX: usize = 128 << 20;
+/// Batches unpacked at once for what producers send, each of up to [`UNPACKED_BATCH_BYTES_MAX`].
+pub const UNPACKING_MAX: usize = 2;
+/// How long one request waits for logs to be opened before it is told to try again, ms.
+pub const OPENING_WAIT_MS_MAX: u64 = 10_000;
+/// Bytes of requests that wait for logs to be opened: further ones are told at once to try again, so that partitions that recover slowly leave the others room.
+pub const OPENING_BYTES_MAX: usize = REQUEST_BYTES_MAX / 4;
+/// Partitions of one fetch or fetch session.
+pub const FETCH_PARTITIONS_MAX: usize = 100_000;
+/// Partitions of all fetch sessions together.
+pub const SESSION_PARTITIONS_MAX: usize = 500_000;
 /// Producer ids handed to a broker at once (Kafka: blocks of 1,000).
 pub const PRODUCER_ID_BLOCK: i64 = 1_000;
 /// Partitions of one topic, and of one creation request.
@@ -78,3 +98,5 @@ const _: () = assert!(CONNECTION_BUFFER_BYTES <= FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_LARGE_BYTES < FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_OTHER_BYTES_MAX < REQUEST_LARGE_BYTES_MAX);
 const _: () = assert!(REPLY_SHARE_BYTES < REPLY_BYTES_MAX && REPLY_BYTES_MAX < REPLY_BYTES_TOTAL_MAX);
+const _: () = assert!(FETCH_PARTITIONS_MAX <= SESSION_PARTITIONS_MAX && FETCH_PARTITIONS_MAX <= u32::MAX as usize);
+const _: () = assert!(OPENING_BYTES_MAX <= u32::MAX as usize);

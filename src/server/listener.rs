@@ -1,8 +1,12 @@
 //! Listening sockets and the accept loop.
 
 use super::connection::{Phase, Service, Shared, serve};
-use crate::{Env, api::Connection, limits::ACCEPT_PAUSE_MS};
-use socket2::{Domain, Protocol, Socket, Type};
+use crate::{
+    Env,
+    api::Connection,
+    limits::{ACCEPT_PAUSE_MS, KEEPALIVE_IDLE_MS, KEEPALIVE_INTERVAL_MS, KEEPALIVE_PROBES},
+};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     io,
     net::SocketAddr,
@@ -159,12 +163,18 @@ async fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, Connection
     let (socket, peer) = listener.accept().await?;
     // Replies are written whole: waiting for more would only delay them.
     socket.set_nodelay(true)?;
+    // A peer that vanished without a word is found out even while nothing is to be sent to it.
+    let keepalive = TcpKeepalive::new()
+        .with_time(Duration::from_millis(KEEPALIVE_IDLE_MS))
+        .with_interval(Duration::from_millis(KEEPALIVE_INTERVAL_MS))
+        .with_retries(KEEPALIVE_PROBES);
+    SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
     let local = socket.local_addr()?;
     Ok((socket, Connection { id: 0, local, peer }))
 }
 
 /// Whether an accept failed because the peer was gone; anything else is a lack of files or memory.
-fn is_peers(error: &io::Error) -> bool {
+pub(super) fn is_peers(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, InvalidInput, NotConnected};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | NotConnected | InvalidInput)
 }
@@ -182,6 +192,16 @@ mod tests {
         assert!(!refused.contains('\n'));
         let nonsense = bind("nowhere", "HTTP").await.unwrap_err();
         assert!(nonsense.contains("nowhere"), "{nonsense}");
+    }
+
+    #[tokio::test]
+    async fn peers_that_vanish_are_asked_for() {
+        let listener = bind("127.0.0.1:0", "Kafka clients").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = accept_one(&listener).await.unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_millis(KEEPALIVE_IDLE_MS));
     }
 
     #[tokio::test]

@@ -50,7 +50,7 @@ impl Node {
         let kafka = kafka_listener.local_addr().map_err(|e| e.to_string())?;
         let http = http_listener.local_addr().map_err(|e| e.to_string())?;
         let admin = Admin::new(&config, metrics.clone());
-        let http_task = env.spawn("http", http::serve(http_listener, admin.router(), phases.clone()));
+        let http_task = env.spawn("http", http::serve(env.clone(), http_listener, admin.router(), phases.clone()));
 
         let broker = boot(config, env.clone(), metrics.clone()).await?;
 
