@@ -5,6 +5,7 @@
 use super::{
     Outcome, Request,
     errors::{self, ResponseError},
+    opening::Opening,
     reply,
 };
 use crate::{
@@ -22,15 +23,18 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) -> Outcome {
-    let (broker, header) = (request.broker.clone(), request.header);
+    let (broker, header, bytes) = (request.broker.clone(), request.header, request.body.len());
     let deadline = Instant::now() + Duration::from_millis(message.timeout_ms.max(0) as u64);
     Outcome::Later(Box::pin(async move {
+        let mut opening = Opening::new(&broker.opening_bytes, bytes);
         let mut topics = Vec::with_capacity(message.topics.len());
         for topic in message.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in topic.partitions {
                 let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
-                    Some(p) => delete(&broker, p, wanted.offset, deadline).await.map_err(|e| errors::partition(&e)),
+                    Some(p) => delete(&broker, &mut opening, p, wanted.offset, deadline)
+                        .await
+                        .map_err(|e| errors::partition(&e)),
                     None => Err(ResponseError::UnknownTopicOrPartition),
                 };
                 let error_code = found.as_ref().err().map_or(0, ResponseError::code);
@@ -48,13 +52,14 @@ pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) 
 
 async fn delete(
     broker: &Broker,
+    opening: &mut Opening<'_>,
     partition: Arc<Partition>,
     offset: i64,
     deadline: Instant,
 ) -> Result<i64, PartitionError> {
     loop {
         partition.check_leader(-1)?;
-        let reader = partition.opened_reader().await?;
+        let reader = opening.wait(partition.opened_reader()).await?;
         if offset > partition.offsets()?.high_watermark && offset <= reader.log_end() {
             // Appended, and settled in a moment.
             let acks = Acks::new();

@@ -6,6 +6,7 @@
 use super::{
     Outcome, Request,
     errors::{self, ResponseError},
+    opening::Opening,
     reply,
 };
 use crate::{
@@ -33,14 +34,15 @@ type Found = (i64, i64, i32);
 const NONE: Found = (-1, -1, -1);
 
 pub(super) async fn handle(request: Request<'_>, message: ListOffsetsRequest) -> Outcome {
-    let (broker, header) = (request.broker.clone(), request.header);
+    let (broker, header, bytes) = (request.broker.clone(), request.header, request.body.len());
     Outcome::Later(Box::pin(async move {
+        let mut opening = Opening::new(&broker.opening_bytes, bytes);
         let mut topics = Vec::with_capacity(message.topics.len());
         for topic in message.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in topic.partitions {
                 let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
-                    Some(partition) => find(&broker, &partition, &wanted).await,
+                    Some(partition) => find(&broker, &mut opening, &partition, &wanted).await,
                     None => Err(ResponseError::UnknownTopicOrPartition),
                 };
                 let error_code = found.as_ref().err().map_or(0, ResponseError::code);
@@ -62,7 +64,8 @@ pub(super) async fn handle(request: Request<'_>, message: ListOffsetsRequest) ->
 }
 
 async fn find(
-    broker: &Arc<Broker>,
+    broker: &Broker,
+    opening: &mut Opening<'_>,
     partition: &Arc<Partition>,
     wanted: &ListOffsetsPartition,
 ) -> Result<Found, ResponseError> {
@@ -70,7 +73,9 @@ async fn find(
     let offsets = loop {
         match partition.offsets() {
             Ok(offsets) => break offsets,
-            Err(PartitionError::NotOpen) => partition.open().await.map_err(|e| errors::partition(&e))?,
+            Err(PartitionError::NotOpen) => {
+                opening.wait(partition.open()).await.map_err(|e| errors::partition(&e))?;
+            }
             Err(e) => return Err(errors::partition(&e)),
         }
     };
@@ -84,7 +89,7 @@ async fn find(
             if offsets.log_start == end {
                 return Ok(NONE);
             }
-            let reader = partition.opened_reader().await.map_err(|e| errors::partition(&e))?;
+            let reader = opening.wait(partition.opened_reader()).await.map_err(|e| errors::partition(&e))?;
             // Walks an index and a batch, which may be off memory.
             let found = broker.env.blocking(move || {
                 let unpack = |codec, bytes: &[u8]| codec::unpack(codec, bytes, UNPACKED_BATCH_BYTES_MAX);

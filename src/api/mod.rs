@@ -24,6 +24,7 @@ mod init_producer_id;
 mod list_offsets;
 mod metadata;
 mod offset_for_leader_epoch;
+mod opening;
 mod produce;
 mod topics;
 

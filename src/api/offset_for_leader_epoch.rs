@@ -5,6 +5,7 @@
 use super::{
     Outcome, Request,
     errors::{self, ResponseError},
+    opening::Opening,
     reply,
 };
 use crate::partition::{Partition, PartitionError};
@@ -16,14 +17,15 @@ use kafka_protocol::messages::{
 use std::sync::Arc;
 
 pub(super) async fn handle(request: Request<'_>, message: OffsetForLeaderEpochRequest) -> Outcome {
-    let (broker, header) = (request.broker.clone(), request.header);
+    let (broker, header, bytes) = (request.broker.clone(), request.header, request.body.len());
     Outcome::Later(Box::pin(async move {
+        let mut opening = Opening::new(&broker.opening_bytes, bytes);
         let mut topics = Vec::with_capacity(message.topics.len());
         for topic in message.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in topic.partitions {
                 let found = match broker.partitions.get(&topic.topic, wanted.partition) {
-                    Some(partition) => end(&partition, &wanted).await.map_err(|e| errors::partition(&e)),
+                    Some(partition) => end(&mut opening, &partition, &wanted).await.map_err(|e| errors::partition(&e)),
                     None => Err(ResponseError::UnknownTopicOrPartition),
                 };
                 let error_code = found.as_ref().err().map_or(0, ResponseError::code);
@@ -38,9 +40,13 @@ pub(super) async fn handle(request: Request<'_>, message: OffsetForLeaderEpochRe
 }
 
 /// (epoch, its end); -1 and -1 when nothing is known of it.
-async fn end(partition: &Arc<Partition>, wanted: &OffsetForLeaderPartition) -> Result<(i32, i64), PartitionError> {
+async fn end(
+    opening: &mut Opening<'_>,
+    partition: &Arc<Partition>,
+    wanted: &OffsetForLeaderPartition,
+) -> Result<(i32, i64), PartitionError> {
     partition.check_leader(wanted.current_leader_epoch)?;
-    let reader = partition.opened_reader().await?;
+    let reader = opening.wait(partition.opened_reader()).await?;
     if wanted.leader_epoch == partition.leader().1 {
         return Ok((wanted.leader_epoch, reader.log_end()));
     }

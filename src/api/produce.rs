@@ -8,10 +8,12 @@
 use super::{
     CloseReason, Outcome, Request,
     errors::{self, ResponseError},
+    opening::Opening,
     reply,
 };
 use crate::{
     broker::Broker,
+    config::TopicSettings,
     partition::{
         Effects, Partition, PartitionError,
         leader::{self, Appended},
@@ -27,6 +29,7 @@ use kafka_protocol::{
     },
     protocol::StrBytes,
 };
+use millstream_storage::Batch;
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
@@ -52,6 +55,7 @@ pub(super) async fn handle(request: Request<'_>, message: ProduceRequest) -> Out
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut responses = Vec::with_capacity(message.topic_data.len());
     let mut failed = false;
+    let mut opening = Opening::new(&broker.opening_bytes, request.body.len());
     for topic in message.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
         for data in topic.partition_data {
@@ -59,7 +63,7 @@ pub(super) async fn handle(request: Request<'_>, message: ProduceRequest) -> Out
                 Some(error) => Err(error.into()),
                 None => {
                     let found = find(broker, version, &topic.name, topic.topic_id, data.index);
-                    append(found, data.records, acks, now_ms, &mut effects).await
+                    append(broker, found, data.records, acks, now_ms, &mut effects, &mut opening).await
                 }
             };
             let response = match appended {
@@ -111,26 +115,43 @@ fn find(broker: &Broker, version: i16, name: &str, id: Uuid, index: i32) -> Resu
 }
 
 async fn append(
+    broker: &Broker,
     found: Result<Arc<Partition>, ResponseError>,
     records: Option<Bytes>,
     acks: i16,
     now_ms: i64,
     effects: &mut Effects,
+    opening: &mut Opening<'_>,
 ) -> Result<(Arc<Partition>, Appended), Refused> {
     let partition = found?;
     let records = records.ok_or(PartitionError::InvalidRecord("no records"))?;
-    let header = leader::check(&records, &partition.topic().settings.load(), now_ms)?;
+    let settings = partition.topic().settings.load_full();
+    let header = if unpacks(&records, &settings) {
+        drop(std::mem::take(effects));
+        // Never closed. No more at once than memory is meant for.
+        let _one = broker.unpacking.acquire().await;
+        let records = records.clone();
+        broker.env.blocking(move || leader::check(&records, &settings, now_ms)).await?
+    } else {
+        leader::check(&records, &settings, now_ms)?
+    };
     loop {
         match partition.append_as_leader(&records, &header, acks, now_ms, effects) {
             Ok(appended) => return Ok((partition, appended)),
             Err(PartitionError::NotOpen) => {
                 // What was appended before must not wait for a cold partition.
                 drop(std::mem::take(effects));
-                partition.open().await?;
+                opening.wait(partition.open()).await?;
             }
             Err(e) => return Err(e.into()),
         }
     }
+}
+
+/// Whether judging a batch unpacks it: work for where blocking is allowed. Bytes that are no batch are refused without.
+fn unpacks(records: &[u8], settings: &TopicSettings) -> bool {
+    (settings.cleanup_compact || settings.validate_full)
+        && Batch::parse(records).is_ok_and(|b| b.compression() != 0 && b.size_bytes <= settings.max_message_bytes)
 }
 
 /// Parks what has to wait; the reply leaves when all of it came to an end or the producer's time is up.

@@ -12,7 +12,7 @@ pub mod sessions;
 use crate::{
     Config, Env,
     config::{BrokerSettings, Dynamic, TopicSettings},
-    limits::{DISK_FULL_PAUSE_MS, METADATA_BALLAST_BYTES},
+    limits::{DISK_FULL_PAUSE_MS, METADATA_BALLAST_BYTES, OPENING_BYTES_MAX, UNPACKING_MAX},
     metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
     partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher},
@@ -28,7 +28,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    sync::{Notify, watch},
+    sync::{Notify, Semaphore, watch},
     task::JoinHandle,
 };
 use uuid::Uuid;
@@ -50,6 +50,10 @@ pub struct Broker {
     pub directory: Directory,
     pub partitions: partitions::Partitions,
     pub sessions: sessions::Sessions,
+    /// Bytes of requests that may wait for logs to be opened.
+    pub opening_bytes: Semaphore,
+    /// Batches that may be unpacked at once.
+    pub unpacking: Semaphore,
     shared: Arc<Shared>,
     producer_ids: producer_ids::ProducerIds,
     settings: ArcSwap<BrokerSettings>,
@@ -93,6 +97,8 @@ impl Broker {
         let broker = Arc::new(Broker {
             partitions: partitions::Partitions::default(),
             sessions: sessions::Sessions::new(settings.fetch_session_slots),
+            opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
+            unpacking: Semaphore::new(UNPACKING_MAX),
             producer_ids: producer_ids::ProducerIds::default(),
             topic_defaults: ArcSwap::from_pointee(config.topic(&BTreeMap::new(), &dynamic)),
             settings: ArcSwap::from_pointee(settings),

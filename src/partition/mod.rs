@@ -128,7 +128,7 @@ struct Open {
 /// Why a partition did not do what was asked. Each variant is one of Kafka's codes (`api/errors.rs`).
 #[derive(Debug, thiserror::Error)]
 pub enum PartitionError {
-    /// The log is cold: await [`Partition::open`] and ask again. Never reaches a client.
+    /// The log is cold: await [`Partition::open`] and ask again. A client sees it as a reason to try again, where the opening takes too long.
     #[error("the log is not open")]
     NotOpen,
     #[error("broker is not the leader; it is {leader} in epoch {epoch}")]

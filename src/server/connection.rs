@@ -34,7 +34,7 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncRead, ReadBuf},
+    io::{AsyncRead, Interest, ReadBuf},
     net::TcpStream,
     sync::{Semaphore, watch},
     time::{Instant, Sleep},
@@ -319,20 +319,26 @@ impl<S: Service> Busy<'_, S> {
         Ok(())
     }
 
-    /// Accepts one request. While it waits (a cold partition), earlier replies go on.
+    /// Accepts one request. While it waits (a cold partition), earlier replies go on, and a connection that broke gives it up. One that the peer closed in order does not:
+    /// its last requests may be ones that it wants no reply to (acks=0). The API layer bounds the wait, and so how long the frame's memory is held.
     async fn accept(&mut self, frame: Bytes) -> Result<(), Closed> {
         self.shared.metrics.requests.increment(1);
         self.shared.metrics.request_bytes.increment(frame.len() as u64);
-        let Busy { shared, connection, replies, socket, .. } = self;
-        let mut accept = pin!(shared.service.accept(connection, frame));
-        let outcome = poll_fn(|cx| match accept.as_mut().poll(cx) {
-            Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
-            Poll::Pending => match replies.progress(cx, socket, &shared.metrics) {
-                Ok(_) => Poll::Pending,
-                Err(_) => Poll::Ready(Err(Closed::Peer)),
-            },
-        });
-        let outcome = outcome.await?;
+        let outcome = {
+            let Busy { shared, connection, replies, socket, .. } = self;
+            let (reader, mut writer) = socket.split();
+            let mut broken = pin!(reader.ready(Interest::ERROR));
+            let mut accept = pin!(shared.service.accept(connection, frame));
+            let outcome = poll_fn(|cx| match accept.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
+                Poll::Pending if broken.as_mut().poll(cx).is_ready() => Poll::Ready(Err(Closed::Peer)),
+                Poll::Pending => match replies.progress(cx, &mut writer, &shared.metrics) {
+                    Ok(_) => Poll::Pending,
+                    Err(_) => Poll::Ready(Err(Closed::Peer)),
+                },
+            });
+            outcome.await?
+        };
         self.active = Instant::now();
         match outcome {
             Outcome::Reply(reply) => self.replies.push(Owed::Ready(reply)),
@@ -480,6 +486,13 @@ mod tests {
                     }))
                 }
                 b's' => Outcome::Silent,
+                b'w' => {
+                    let (release, released) = oneshot::channel();
+                    self.later.lock().unwrap().push((argument[0], release));
+                    released.await.ok();
+                    self.accepted.fetch_add(1, Ordering::SeqCst);
+                    Outcome::Silent
+                }
                 b'c' => Outcome::Close(CloseReason::SilentFailure),
                 b'p' => panic!("asked to"),
                 command => panic!("command {command}"),
@@ -745,6 +758,37 @@ mod tests {
         peer.client.shutdown().await.unwrap();
         assert_eq!(peer.closed().await, Closed::Peer);
         assert!(shared.service.later.lock().unwrap()[0].1.is_closed());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_gives_up_the_request_being_accepted_and_its_memory() {
+        let mut peer = connect(shared()).await;
+        let frame = [frame(0, b'w', &[1; 1 << 20]), frame(0, b'e', b"behind it")].concat();
+        peer.send(&frame).await;
+        peer.accepted(1).await;
+        let shared = peer.shared.clone();
+        assert!(shared.permits.available_permits() < REQUEST_BYTES_MAX);
+        // Without linger a close is a reset.
+        socket2::SockRef::from(&peer.client).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(peer.client);
+        assert_eq!(peer.server.await.unwrap(), Closed::Peer);
+        assert!(shared.service.later.lock().unwrap()[0].1.is_closed());
+        assert_eq!(shared.permits.available_permits(), REQUEST_BYTES_MAX);
+    }
+
+    #[tokio::test]
+    async fn what_a_peer_sent_before_it_closed_in_order_is_accepted() {
+        let mut peer = connect(shared()).await;
+        peer.send(&[frame(1, b'w', b"a"), frame(1, b's', b"")].concat()).await;
+        peer.accepted(1).await;
+        peer.client.shutdown().await.unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        peer.release(b'a');
+        // `w` counts at its beginning and at its end.
+        peer.accepted(3).await;
+        assert_eq!(peer.closed().await, Closed::Peer);
     }
 
     #[tokio::test]

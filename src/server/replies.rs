@@ -10,7 +10,7 @@ use std::{
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
 };
-use tokio::{io::AsyncWrite, net::TcpStream};
+use tokio::io::AsyncWrite;
 
 /// A reply that is owed.
 pub(super) enum Owed {
@@ -85,7 +85,7 @@ impl Replies<'_> {
     pub(super) fn progress(
         &mut self,
         cx: &mut Context<'_>,
-        socket: &mut TcpStream,
+        socket: &mut (impl AsyncWrite + Unpin),
         metrics: &Metrics,
     ) -> io::Result<bool> {
         let mut wrote = false;
@@ -127,19 +127,19 @@ impl Replies<'_> {
         }
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, socket: &mut TcpStream) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, socket: &mut (impl AsyncWrite + Unpin)) -> Poll<io::Result<usize>> {
         /// Pieces that the usual turn fits in.
         const FEW: usize = 32;
         match self.out.len() {
-            0..=FEW => self.poll_write_pieces::<FEW>(cx, socket),
-            _ => self.poll_write_pieces::<WRITE_PIECES_MAX>(cx, socket),
+            0..=FEW => self.poll_write_pieces::<FEW, _>(cx, socket),
+            _ => self.poll_write_pieces::<WRITE_PIECES_MAX, _>(cx, socket),
         }
     }
 
-    fn poll_write_pieces<const N: usize>(
+    fn poll_write_pieces<const N: usize, W: AsyncWrite + Unpin>(
         &self,
         cx: &mut Context<'_>,
-        socket: &mut TcpStream,
+        socket: &mut W,
     ) -> Poll<io::Result<usize>> {
         let mut pieces = [IoSlice::new(&[]); N];
         let mut count = 0;
