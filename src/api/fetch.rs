@@ -9,12 +9,13 @@
 use super::{
     Outcome, Request,
     errors::{self, ResponseError},
+    opening::Opening,
 };
 use crate::{
     broker::{
         Broker,
         partitions::Table,
-        sessions::{FetchSet, Session, SessionError, TopicKey, Wanted},
+        sessions::{FetchSet, Session, SessionError, TooManyPartitions, TopicKey, Wanted},
     },
     partition::{Partition, PartitionError, Query, waiters::ReadyList},
     wire::{
@@ -24,8 +25,12 @@ use crate::{
     },
 };
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchPartition};
-use millstream_storage::{self as storage, Batch, Slice};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use millstream_storage::{self as storage, Batch, PartitionId, Slice};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -79,14 +84,19 @@ fn whose(broker: &Arc<Broker>, header: &RequestHeader, message: &FetchRequest) -
             SessionError::NotFound => ResponseError::FetchSessionIdNotFound,
             SessionError::InvalidEpoch => ResponseError::InvalidFetchSessionEpoch,
         })?;
-        {
+        let put = {
             let set = &mut session.lock().set;
             for topic in &message.forgotten_topics_data {
                 for index in &topic.partitions {
                     set.forget(key(&table, header, &topic.topic, topic.topic_id), *index);
                 }
             }
-            each(&table, header, message, |topic, index, wanted| set.put(&table, topic, index, wanted));
+            each(&table, header, message, set)
+        };
+        if put.is_err() {
+            // The consumer begins anew, with a session or without.
+            broker.sessions.remove(id);
+            return Err(ResponseError::FetchSessionIdNotFound);
         }
         if session.lock().set.is_empty() {
             // As in Kafka: a session of nothing ends.
@@ -101,31 +111,33 @@ fn whose(broker: &Arc<Broker>, header: &RequestHeader, message: &FetchRequest) -
     if id != 0 {
         broker.sessions.remove(id);
     }
-    if epoch == 0 && message.topics.iter().any(|t| !t.partitions.is_empty()) {
-        let created = broker.sessions.create(
-            now_ms,
-            || broker.env.random_u64(),
-            |set| {
-                each(&table, header, message, |topic, index, wanted| set.put(&table, topic, index, wanted));
-            },
-        );
+    let named = message.topics.iter().map(|t| t.partitions.len()).sum();
+    if epoch == 0 && named > 0 {
+        let fill = |set: &mut FetchSet| each(&table, header, message, set);
+        let created = broker.sessions.create(now_ms, named, || broker.env.random_u64(), fill);
         if let Some(session) = created {
             return Ok((Who::Session(session), true));
         }
     }
     let mut set = FetchSet::without_session();
-    each(&table, header, message, |topic, index, wanted| set.push(&table, topic, index, wanted));
+    each(&table, header, message, &mut set).map_err(|TooManyPartitions| ResponseError::InvalidRequest)?;
     Ok((Who::Alone(Box::new(set)), true))
 }
 
-/// Every partition that a request names.
-fn each(table: &Table, header: &RequestHeader, message: &FetchRequest, mut f: impl FnMut(TopicKey, i32, Wanted)) {
+/// Puts every partition that a request names into a set.
+fn each(
+    table: &Table,
+    header: &RequestHeader,
+    message: &FetchRequest,
+    set: &mut FetchSet,
+) -> Result<(), TooManyPartitions> {
     for topic in &message.topics {
         let key = key(table, header, &topic.topic, topic.topic_id);
         for p in &topic.partitions {
-            f(key.clone(), p.partition, wanted(p));
+            set.put(table, key.clone(), p.partition, wanted(p))?;
         }
     }
+    Ok(())
 }
 
 fn key(table: &Table, header: &RequestHeader, name: &str, id: Uuid) -> TopicKey {
@@ -305,10 +317,17 @@ impl Fetch {
         loop {
             if !cold.is_empty() {
                 cold.iter().for_each(Partition::begin_opening);
+                let broker = self.broker.clone();
+                // Nothing of the request is held any more.
+                let mut opening = Opening::new(&broker.opening_bytes, 0);
+                let mut failed = HashMap::new();
                 for partition in &cold {
-                    if let Err(e) = partition.open().await {
-                        self.open_failed(partition, &e);
+                    if let Err(e) = opening.wait(partition.open()).await {
+                        failed.insert(partition.id(), errors::partition(&e).code());
                     }
+                }
+                if !failed.is_empty() {
+                    self.not_opened(&failed);
                 }
             } else if self.is_done() {
                 break;
@@ -334,18 +353,18 @@ impl Fetch {
         self.reply()
     }
 
-    /// A log could not be opened: its partition answers so, and is looked at again by the next poll.
-    fn open_failed(&mut self, partition: &Arc<Partition>, error: &PartitionError) {
+    /// Logs that could not be opened, or not in time: their partitions answer so, and are looked at again by the next poll.
+    fn not_opened(&mut self, failed: &HashMap<PartitionId, i16>) {
         let table = self.broker.partitions.snapshot();
-        let code = errors::partition(error).code();
         let (ready, found) = (self.ready.len(), &mut self.found);
         self.who.with_mut(|set| {
             for _ in 0..ready {
                 let Some((slot, entry)) = set.next_ready(&table) else { break };
-                if entry.partition.as_ref().is_none_or(|p| !Arc::ptr_eq(p, partition)) {
+                let found_here = entry.partition.as_ref().and_then(|p| Some((p, *failed.get(&p.id())?)));
+                let Some((partition, code)) = found_here else {
                     entry.make_ready();
                     continue;
-                }
+                };
                 let topic = partition.topic();
                 let answer = Found {
                     topic: entry.topic.clone(),

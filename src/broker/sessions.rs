@@ -3,12 +3,16 @@
 //!
 //! A [`FetchSet`] is the partitions of one session, or of one fetch without a session. It registers once with each partition; whatever moves there puts
 //! the partition's slot on the set's ready list, and a poll looks at the slots on it. The table of sessions is bounded; each set has a mutex of its own,
-//! never held across an await.
+//! never held across an await. What a set holds is bounded too: [`FETCH_PARTITIONS_MAX`] each, [`SESSION_PARTITIONS_MAX`] in all sessions together. Beyond it a consumer
+//! is served without a session, or told that it has none (any more).
 
 use super::partitions::Table;
-use crate::partition::{
-    Partition,
-    waiters::{ReadyList, Watcher},
+use crate::{
+    limits::{FETCH_PARTITIONS_MAX, SESSION_PARTITIONS_MAX, TOPIC_NAME_BYTES_MAX},
+    partition::{
+        Partition,
+        waiters::{ReadyList, Watcher},
+    },
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -58,11 +62,30 @@ pub struct Entry {
 pub struct FetchSet {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
-    /// Sessions only: where each partition is.
+    /// Where each partition is.
     slots: HashMap<(TopicKey, i32), u32>,
     ready: Arc<ReadyList>,
     /// Whether the partitions know of us.
     watching: bool,
+    /// Sessions only: what counts its partitions.
+    kept: Option<Arc<Kept>>,
+}
+
+/// A set, or all sessions together, would hold more partitions than they may (or a topic name that no topic can have).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooManyPartitions;
+
+/// Partitions that all sessions hold.
+#[derive(Debug)]
+struct Kept {
+    partitions: AtomicUsize,
+    partitions_max: usize,
+}
+
+impl Kept {
+    fn has_room(&self, partitions: usize) -> bool {
+        self.partitions.load(Ordering::Relaxed).saturating_add(partitions) <= self.partitions_max
+    }
 }
 
 impl FetchSet {
@@ -72,9 +95,10 @@ impl FetchSet {
     }
 
     /// The set of a session: registered from the start.
-    pub fn of_session() -> FetchSet {
+    fn of_session(kept: &Arc<Kept>) -> FetchSet {
         let mut set = FetchSet::default();
         set.watching = true;
+        set.kept = Some(kept.clone());
         set
     }
 
@@ -93,8 +117,17 @@ impl FetchSet {
         self.len() == 0
     }
 
-    /// Adds a partition without looking whether it is there (a fetch without a session): ready.
-    pub fn push(&mut self, table: &Table, topic: TopicKey, index: i32, wanted: Wanted) {
+    /// Adds a partition, or changes what is wanted of it (of one named twice the last counts, as in Kafka): ready.
+    pub fn put(&mut self, table: &Table, topic: TopicKey, index: i32, wanted: Wanted) -> Result<(), TooManyPartitions> {
+        let key = (topic, index);
+        if let Some(slot) = self.slots.get(&key) {
+            if let Some(entry) = &mut self.entries[*slot as usize] {
+                entry.wanted = wanted;
+                mark(&entry.watcher);
+            }
+            return Ok(());
+        }
+        self.count(&key.0)?;
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
@@ -103,25 +136,29 @@ impl FetchSet {
             }
         };
         let watcher = Watcher::new(&self.ready, slot);
-        let mut entry = Entry { topic, index, wanted, partition: None, told: None, watcher };
+        let mut entry = Entry { topic: key.0.clone(), index, wanted, partition: None, told: None, watcher };
         entry.resolve(table, self.watching);
         mark(&entry.watcher);
         self.entries[slot as usize] = Some(entry);
+        self.slots.insert(key, slot);
+        Ok(())
     }
 
-    /// Adds a partition of a session, or changes what is wanted of it: ready.
-    pub fn put(&mut self, table: &Table, topic: TopicKey, index: i32, wanted: Wanted) {
-        let key = (topic, index);
-        if let Some(slot) = self.slots.get(&key) {
-            if let Some(entry) = &mut self.entries[*slot as usize] {
-                entry.wanted = wanted;
-                mark(&entry.watcher);
-            }
-            return;
+    /// Counts one more partition, if there may be one.
+    fn count(&self, topic: &TopicKey) -> Result<(), TooManyPartitions> {
+        if self.len() >= FETCH_PARTITIONS_MAX {
+            return Err(TooManyPartitions);
         }
-        let slot = self.free.last().copied().unwrap_or(self.entries.len() as u32);
-        self.push(table, key.0.clone(), index, wanted);
-        self.slots.insert(key, slot);
+        let Some(kept) = &self.kept else { return Ok(()) };
+        // Nothing of an outsider's choosing is kept beyond what a name can be.
+        if matches!(topic, TopicKey::Name(name) if name.len() > TOPIC_NAME_BYTES_MAX) {
+            return Err(TooManyPartitions);
+        }
+        if kept.partitions.fetch_add(1, Ordering::Relaxed) >= kept.partitions_max {
+            kept.partitions.fetch_sub(1, Ordering::Relaxed);
+            return Err(TooManyPartitions);
+        }
+        Ok(())
     }
 
     /// Takes a partition out of a session.
@@ -131,6 +168,9 @@ impl FetchSet {
         {
             entry.unwatch();
             self.free.push(slot);
+            if let Some(kept) = &self.kept {
+                kept.partitions.fetch_sub(1, Ordering::Relaxed);
+            }
         }
     }
 
@@ -171,6 +211,9 @@ impl Drop for FetchSet {
     fn drop(&mut self) {
         if self.watching {
             self.entries.iter().flatten().for_each(Entry::unwatch);
+        }
+        if let Some(kept) = &self.kept {
+            kept.partitions.fetch_sub(self.len(), Ordering::Relaxed);
         }
     }
 }
@@ -253,6 +296,7 @@ impl Session {
 #[derive(Debug)]
 pub struct Sessions {
     slots: AtomicUsize,
+    kept: Arc<Kept>,
     table: Mutex<BTreeMap<i32, Cached>>,
 }
 
@@ -265,7 +309,12 @@ struct Cached {
 impl Sessions {
     /// At most `slots` sessions (max.incremental.fetch.session.cache.slots; 0 = none).
     pub fn new(slots: usize) -> Sessions {
-        Sessions { slots: AtomicUsize::new(slots), table: Mutex::default() }
+        Sessions::bounded(slots, SESSION_PARTITIONS_MAX)
+    }
+
+    fn bounded(slots: usize, partitions_max: usize) -> Sessions {
+        let kept = Arc::new(Kept { partitions: AtomicUsize::new(0), partitions_max });
+        Sessions { slots: AtomicUsize::new(slots), kept, table: Mutex::default() }
     }
 
     /// How many there are.
@@ -278,40 +327,49 @@ impl Sessions {
         self.len() == 0
     }
 
-    /// A new session over what `fill` puts into it, under an id that `random` gives; its next request carries epoch 1. `None` when all slots are in use by sessions used
-    /// in the last two minutes: then the fetch goes on without a session.
+    /// A new session over what `fill` puts into it (`named` partitions at most), under an id that `random` gives; its next request carries epoch 1. Sessions unused for
+    /// two minutes make room for it, the oldest first. `None` when there is none all the same: then the fetch goes on without a session.
     pub fn create(
         &self,
         now_ms: i64,
+        named: usize,
         random: impl Fn() -> u64,
-        fill: impl FnOnce(&mut FetchSet),
+        fill: impl FnOnce(&mut FetchSet) -> Result<(), TooManyPartitions>,
     ) -> Option<Arc<Session>> {
+        if named > FETCH_PARTITIONS_MAX.min(self.kept.partitions_max) {
+            return None;
+        }
         let slots = self.slots.load(Ordering::Relaxed);
-        // Dropped after the lock: dropping a set registers it out of its partitions.
-        let mut evicted = None;
-        let session = {
-            let mut table = lock(&self.table);
-            if table.len() >= slots {
+        let session = loop {
+            let evicted = {
+                let mut table = lock(&self.table);
+                if table.len() < slots && self.kept.has_room(named) {
+                    let id = loop {
+                        let id = (random() & 0x7fff_ffff) as i32;
+                        if id != 0 && !table.contains_key(&id) {
+                            break id;
+                        }
+                    };
+                    let state = SessionState { set: FetchSet::of_session(&self.kept), next_epoch: 1 };
+                    let session = Arc::new(Session { id, state: Mutex::new(state) });
+                    table.insert(id, Cached { session: session.clone(), used_ms: now_ms });
+                    break session;
+                }
                 let oldest = table.iter().min_by_key(|(_, c)| c.used_ms).map(|(id, c)| (*id, c.used_ms));
                 let (id, used_ms) = oldest?;
                 if now_ms.saturating_sub(used_ms) < EVICTION_MS {
                     return None;
                 }
-                evicted = table.remove(&id);
-            }
-            let id = loop {
-                let id = (random() & 0x7fff_ffff) as i32;
-                if id != 0 && !table.contains_key(&id) {
-                    break id;
-                }
+                table.remove(&id)
             };
-            let state = Mutex::new(SessionState { set: FetchSet::of_session(), next_epoch: 1 });
-            let session = Arc::new(Session { id, state });
-            table.insert(id, Cached { session: session.clone(), used_ms: now_ms });
-            session
+            // After the lock: dropping a set takes it out of its partitions.
+            drop(evicted);
         };
-        drop(evicted);
-        fill(&mut session.lock().set);
+        let filled = fill(&mut session.lock().set);
+        if filled.is_err() {
+            self.remove(session.id);
+            return None;
+        }
         Some(session)
     }
 
@@ -362,7 +420,7 @@ mod tests {
     #[test]
     fn epochs_follow_one_another_and_wrap_to_one() {
         let sessions = Sessions::new(10);
-        let s = sessions.create(0, counter(), |_| {}).unwrap();
+        let s = sessions.create(0, 0, counter(), |_| Ok(())).unwrap();
         assert_eq!(sessions.resume(s.id, 2, 0).unwrap_err(), SessionError::InvalidEpoch);
         assert!(sessions.resume(s.id, 1, 0).is_ok());
         assert_eq!(sessions.resume(s.id, 1, 0).unwrap_err(), SessionError::InvalidEpoch);
@@ -377,36 +435,94 @@ mod tests {
     fn slots_are_bounded_and_only_idle_sessions_make_room() {
         let sessions = Sessions::new(2);
         let random = counter();
-        let a = sessions.create(0, &random, |_| {}).unwrap().id;
-        let b = sessions.create(1, &random, |_| {}).unwrap().id;
-        assert!(sessions.create(EVICTION_MS - 1, &random, |_| {}).is_none());
+        let a = sessions.create(0, 0, &random, |_| Ok(())).unwrap().id;
+        let b = sessions.create(1, 0, &random, |_| Ok(())).unwrap().id;
+        assert!(sessions.create(EVICTION_MS - 1, 0, &random, |_| Ok(())).is_none());
         sessions.resume(a, 1, 2).unwrap();
-        let c = sessions.create(EVICTION_MS + 1, &random, |_| {}).unwrap().id;
+        let c = sessions.create(EVICTION_MS + 1, 0, &random, |_| Ok(())).unwrap().id;
         assert_eq!(sessions.len(), 2);
         assert!(sessions.resume(b, 1, 0).is_err());
         assert!(sessions.resume(a, 2, 0).is_ok() && sessions.resume(c, 1, 0).is_ok());
-        assert!(Sessions::new(0).create(0, random, |_| {}).is_none());
+        assert!(Sessions::new(0).create(0, 0, random, |_| Ok(())).is_none());
     }
 
     #[test]
     fn a_set_hands_out_what_is_ready_once_and_passes_over_what_was_forgotten() {
         let table = Table::default();
-        let mut set = FetchSet::of_session();
+        let mut set = FetchSet::without_session();
         let topic = |n| TopicKey::Id(Uuid::from_u128(n));
         for n in 0..3 {
-            set.put(&table, topic(n), 0, WANTED);
+            set.put(&table, topic(n), 0, WANTED).unwrap();
         }
-        set.put(&table, topic(1), 0, Wanted { offset: 7, ..WANTED });
+        set.put(&table, topic(1), 0, Wanted { offset: 7, ..WANTED }).unwrap();
         set.forget(topic(0), 0);
         set.forget(topic(9), 0);
         let (slot, entry) = set.next_ready(&table).unwrap();
         assert_eq!((slot, entry.wanted.offset, set.len()), (1, 7, 2));
         assert_eq!(set.next_ready(&table).unwrap().0, 2);
         assert!(set.next_ready(&table).is_none());
-        set.put(&table, topic(5), 0, WANTED);
+        set.put(&table, topic(5), 0, WANTED).unwrap();
         assert_eq!(set.next_ready(&table).unwrap().0, 0, "the slot that was free is used again");
-        set.put(&table, topic(5), 0, WANTED);
+        set.put(&table, topic(5), 0, WANTED).unwrap();
         assert_eq!(set.next_ready(&table).unwrap().0, 0);
         assert!(set.next_ready(&table).is_none());
+    }
+
+    /// Partitions `from..to` of one topic.
+    fn fill(from: i32, to: i32) -> impl FnOnce(&mut FetchSet) -> Result<(), TooManyPartitions> {
+        let topic = TopicKey::Id(Uuid::from_u128(1));
+        move |set| (from..to).try_for_each(|index| set.put(&Table::default(), topic.clone(), index, WANTED))
+    }
+
+    #[test]
+    fn what_sessions_hold_is_bounded_and_given_back() {
+        let sessions = Sessions::bounded(10, 100);
+        let random = counter();
+        let kept = || sessions.kept.partitions.load(Ordering::Relaxed);
+        let a = sessions.create(0, 60, &random, fill(0, 60)).unwrap();
+        assert!(sessions.create(0, 41, &random, fill(0, 41)).is_none(), "no room, and nobody is idle");
+        let b = sessions.create(1, 40, &random, fill(0, 40)).unwrap();
+        assert_eq!(kept(), 100);
+        // An incremental fetch that names more: refused, and the same one again is not more.
+        assert_eq!(fill(60, 61)(&mut a.lock().set), Err(TooManyPartitions));
+        assert_eq!(fill(0, 60)(&mut a.lock().set), Ok(()));
+        b.lock().set.forget(TopicKey::Id(Uuid::from_u128(1)), 7);
+        assert_eq!((kept(), fill(60, 61)(&mut a.lock().set)), (99, Ok(())));
+        // One that says less than it brings is not kept.
+        let (id_a, id_b) = (a.id, b.id);
+        drop((a, b));
+        assert!(sessions.create(2, 0, &random, fill(0, 5)).is_none());
+        assert_eq!((sessions.len(), kept()), (2, 100));
+        // Idle ones make room, no more of them than needed.
+        let c = sessions.create(EVICTION_MS, 30, &random, fill(0, 30)).unwrap();
+        assert_eq!((sessions.len(), kept()), (2, 69));
+        assert!(sessions.resume(id_a, 1, 0).is_err() && sessions.resume(id_b, 1, 0).is_ok());
+        sessions.remove(c.id);
+        sessions.remove(id_b);
+        drop(c);
+        assert_eq!((sessions.len(), kept()), (0, 0));
+        assert!(sessions.create(0, 101, &random, fill(0, 1)).is_none());
+    }
+
+    #[test]
+    fn a_partition_named_many_times_is_one() {
+        let (table, mut set) = (Table::default(), FetchSet::without_session());
+        for offset in 0..1000 {
+            set.put(&table, TopicKey::Name("a".into()), 0, Wanted { offset, ..WANTED }).unwrap();
+        }
+        assert_eq!((set.len(), set.ready().len()), (1, 1));
+        assert_eq!(set.next_ready(&table).unwrap().1.wanted.offset, 999, "the last one counts");
+    }
+
+    #[test]
+    fn a_set_takes_no_more_than_its_bound_and_a_session_no_name_that_no_topic_has() {
+        let mut set = FetchSet::without_session();
+        fill(0, FETCH_PARTITIONS_MAX as i32)(&mut set).unwrap();
+        assert_eq!(fill(-1, 0)(&mut set), Err(TooManyPartitions));
+        let long = TopicKey::Name("x".repeat(TOPIC_NAME_BYTES_MAX + 1).into());
+        let sessions = Sessions::new(1);
+        let put = |set: &mut FetchSet| set.put(&Table::default(), long.clone(), 0, WANTED);
+        assert!(sessions.create(0, 1, counter(), put).is_none());
+        assert!(put(&mut FetchSet::without_session()).is_ok(), "without a session it is only answered");
     }
 }

@@ -15,7 +15,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
 };
@@ -198,12 +198,14 @@ pub struct Watcher {
     slot: u32,
     /// Whether `slot` is on the list: it is there at most once.
     queued: AtomicBool,
+    /// Its place among the watchers of its partition; read and written under that partition's lock only.
+    place: AtomicUsize,
 }
 
 impl Watcher {
     /// A watcher for `slot` of `list`, not yet ready.
     pub fn new(list: &Arc<ReadyList>, slot: u32) -> Arc<Watcher> {
-        Arc::new(Watcher { list: list.clone(), slot, queued: AtomicBool::new(false) })
+        Arc::new(Watcher { list: list.clone(), slot, queued: AtomicBool::new(false), place: AtomicUsize::new(0) })
     }
 
     /// Puts the slot on the list unless it is there.
@@ -297,21 +299,27 @@ impl Waiters {
         }
     }
 
-    /// Registers a long poll's interest; stays until [`Waiters::unwatch`]. Read the partition after it, not before.
+    /// Registers a long poll's interest; stays until [`Waiters::unwatch`]. Read the partition after it, not before. A watcher is registered with one partition at a time.
     pub fn watch(&self, watcher: &Arc<Watcher>) -> Result<(), TooMany> {
         let mut inner = lock(&self.inner);
         if inner.watchers.len() >= WAITERS_PER_PARTITION_MAX {
             return Err(TooMany);
         }
-        inner.watchers.push(watcher.clone());
+        if inner.place_of(watcher).is_none() {
+            watcher.place.store(inner.watchers.len(), Ordering::Relaxed);
+            inner.watchers.push(watcher.clone());
+        }
         Ok(())
     }
 
     /// Ends it.
     pub fn unwatch(&self, watcher: &Arc<Watcher>) {
         let mut inner = lock(&self.inner);
-        if let Some(at) = inner.watchers.iter().position(|w| Arc::ptr_eq(w, watcher)) {
-            inner.watchers.swap_remove(at);
+        if let Some(place) = inner.place_of(watcher) {
+            inner.watchers.swap_remove(place);
+            if let Some(moved) = inner.watchers.get(place) {
+                moved.place.store(place, Ordering::Relaxed);
+            }
         }
         if inner.watchers.is_empty() {
             inner.watchers = Vec::new();
@@ -334,6 +342,12 @@ impl Inner {
             Goal::Durable => &mut self.durable,
         }
     }
+
+    /// Where a watcher is, if it is registered here.
+    fn place_of(&self, watcher: &Arc<Watcher>) -> Option<usize> {
+        let place = watcher.place.load(Ordering::Relaxed);
+        self.watchers.get(place).is_some_and(|w| Arc::ptr_eq(w, watcher)).then_some(place)
+    }
 }
 
 /// Nothing under these locks can leave them half changed, so a panic elsewhere does not spoil them.
@@ -344,7 +358,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::{AtomicI64, AtomicUsize};
+    use std::sync::atomic::AtomicI64;
 
     struct Count(AtomicUsize);
 
@@ -540,5 +554,23 @@ mod tests {
         waiters.unwatch(&watcher);
         waiters.moved(&mut Wakers::default());
         assert!(list.is_empty());
+    }
+
+    #[test]
+    fn watchers_come_and_go_in_any_order_and_each_is_told_or_not() {
+        let (waiters, list) = (Waiters::default(), ReadyList::new());
+        let watchers: Vec<_> = (0..5).map(|slot| Watcher::new(&list, slot)).collect();
+        for w in &watchers {
+            waiters.watch(w).unwrap();
+            waiters.watch(w).unwrap();
+        }
+        // The first (another takes its place), that other one, one that is gone already.
+        for gone in [0, 4, 0] {
+            waiters.unwatch(&watchers[gone]);
+        }
+        waiters.moved(&mut Wakers::default());
+        let told: Vec<_> = std::iter::from_fn(|| list.pop()).collect();
+        assert_eq!(told.len(), 3);
+        assert!([1, 2, 3].iter().all(|slot| told.contains(slot)), "{told:?}");
     }
 }

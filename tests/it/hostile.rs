@@ -5,9 +5,12 @@
 use crate::{
     clients::fresh,
     support::{Broker, Random, SetOnDrop, foreign},
-    wire::{ANYONE, Client, batch, now_ms},
+    wire::{ANYONE, Client, batch, now_ms, topic_name},
 };
-use kafka_protocol::messages::ApiVersionsRequest;
+use kafka_protocol::messages::{
+    ApiVersionsRequest, FetchRequest,
+    fetch_request::{FetchPartition, FetchTopic},
+};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -139,4 +142,39 @@ fn hostile_frames_and_bodies_cost_their_connection_only() {
     assert!(peak < before + GROWTH_MIB_MAX, "{before} MiB before, {peak} at the peak");
     let mut c = Client::connect(&broker.kafka);
     assert_eq!(c.read_all(&topic, 0, 0).len(), good as usize);
+}
+
+#[test]
+fn a_fetch_that_names_one_partition_many_times_and_many_that_are_not_there_costs_little() {
+    if foreign().is_some() {
+        return;
+    }
+    let (broker, _dir) = Broker::any();
+    let mut c = Client::connect(&broker.kafka);
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    let fetch = |topic: &str, partitions: Vec<i32>, session_epoch: i32| {
+        let partitions = partitions
+            .into_iter()
+            .map(|p| FetchPartition::default().with_partition(p).with_partition_max_bytes(1 << 20))
+            .collect();
+        FetchRequest::default()
+            .with_max_wait_ms(10)
+            .with_min_bytes(1)
+            .with_max_bytes(1 << 20)
+            .with_session_epoch(session_epoch)
+            .with_topics(vec![FetchTopic::default().with_topic(topic_name(topic)).with_partitions(partitions)])
+    };
+    for session_epoch in [-1, 0] {
+        let response = c.call(12, &fetch("a", vec![0; 100_000], session_epoch));
+        assert_eq!((response.error_code, response.responses[0].partitions.len()), (0, 1));
+    }
+    // As many as there may be, then one more.
+    let response = c.call(12, &fetch("none", (0..100_000).collect(), 0));
+    assert_eq!(response.responses[0].partitions.len(), 100_000);
+    assert_ne!(response.session_id, 0);
+    let more = fetch("none", vec![100_000], 1).with_session_id(response.session_id);
+    assert_eq!(c.call(12, &more).error_code, 70, "FETCH_SESSION_ID_NOT_FOUND: the consumer begins anew");
+    let response = c.call(12, &fetch("none", (0..100_001).collect(), 0));
+    assert_eq!((response.error_code, response.session_id), (42, 0), "INVALID_REQUEST");
+    assert_eq!(c.call(12, &fetch("a", vec![0], 0)).responses[0].partitions[0].error_code, 0);
 }
