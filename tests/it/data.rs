@@ -367,3 +367,22 @@ fn a_topic_created_anew_takes_records_at_once() {
     }
     assert_eq!(broker.stop().0, Some(0));
 }
+
+#[test]
+fn topics_deleted_while_they_are_opened_leave_the_name_usable() {
+    let dir = temp();
+    let broker = Options::new(dir.path()).start();
+    let (mut c, mut writer) = (Client::connect(&broker.kafka), Client::connect(&broker.kafka));
+    for _ in 0..30 {
+        assert_eq!(c.create_topic("a", 3, &[]), 0);
+        let batches: Vec<_> = (0..3).map(|p| (p, batch(ANYONE, now_ms(), &["x"]))).collect();
+        writer.send(9, &produce_request("a", &batches, -1));
+        assert_eq!(c.delete_topic("a"), 0);
+        // Written, or told that the topic is gone: whichever came first.
+        writer.receive::<ProduceRequest>(9).unwrap();
+    }
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    let sent = c.produce("a", 0, batch(ANYONE, now_ms(), &["x"]), -1);
+    assert_eq!((sent.error_code, sent.base_offset), (0, 0));
+    assert_eq!(broker.stop().0, Some(0));
+}
