@@ -93,7 +93,9 @@ impl From<&PlacementError> for Fault {
 /// Code of a storage error.
 pub fn storage(error: &Error) -> ResponseError {
     match error {
-        Error::NoSpace { .. } | Error::Io { .. } | Error::DirectoryFailed { .. } => ResponseError::KafkaStorageError,
+        Error::NoSpace { .. } | Error::Exhausted { .. } | Error::Io { .. } | Error::DirectoryFailed { .. } => {
+            ResponseError::KafkaStorageError
+        }
         Error::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         Error::Corrupt { .. } => ResponseError::CorruptMessage,
         Error::Batch(error) => batch(error),

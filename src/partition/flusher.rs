@@ -6,7 +6,7 @@
 
 use super::{Open, Partition, Phase, waiters::Wakers};
 use crate::{Env, metrics::Metrics};
-use millstream_storage::Directory;
+use millstream_storage::{Directory, Error};
 use std::{
     collections::BTreeMap,
     sync::{
@@ -19,6 +19,9 @@ use tokio::{sync::Notify, time::Instant};
 
 /// Longest that an append of a relaxed partition stays unflushed, ms.
 pub const BACKGROUND_MS: i64 = 5_000;
+
+/// Wait before a flush that found no file descriptors or memory is tried again, ms.
+const RETRY_MS: u64 = 100;
 
 /// The way to the flush loop. Dropping it ends the loop.
 #[derive(Debug, Default)]
@@ -196,6 +199,11 @@ fn round(directory: &Directory, metrics: &Metrics, partitions: Vec<Arc<Partition
     for (partition, end) in flushed.iter().zip(&ends) {
         match end {
             Ok(_) => partition.settle(&mut wakers),
+            Err(Error::Exhausted { path }) => {
+                let path = path.display();
+                tracing::warn!(topic = %partition.topic.name, partition = partition.index, %path, "no file descriptors or memory left to flush with: tried again");
+                partition.shared.flusher.mark_relaxed(partition, RETRY_MS, false);
+            }
             Err(e) => {
                 metrics.flush_failures.increment(1);
                 tracing::error!(topic = %partition.topic.name, partition = partition.index, error = %e, "flush failed: no more writes until a restart");

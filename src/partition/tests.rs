@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{Config, limits::PRODUCER_BATCHES};
 use millstream_storage::{DirectoryOptions, Disk, record::BatchBuilder, sim::SimDisk};
-use std::path::Path;
+use std::{path::Path, time::Duration};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -261,6 +261,25 @@ async fn after_a_failed_flush_nothing_is_acknowledged_ever_and_settled_records_a
     assert_eq!(base_offsets(&p.read(&query(0)).unwrap()), [0]);
     assert_eq!(p.offsets().unwrap().high_watermark, 1);
     assert!(world.directory.failure().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_finds_no_descriptors_is_tried_again_until_it_does() {
+    let disk = SimDisk::new();
+    let world = simulated(&disk, &[]);
+    let p = world.partition();
+    p.open().await.unwrap();
+    let bytes = batch(ANYONE, 1);
+    let header = check(&bytes, &p.topic().settings.load(), NOW).unwrap();
+    let mut effects = Effects::default();
+    let appended = p.append_as_leader(&bytes, &header, -1, NOW, &mut effects).unwrap();
+    disk.set_no_descriptors(true);
+    drop(effects);
+    let minute = tokio::time::timeout(Duration::from_secs(60), acknowledged(&p, appended)).await;
+    assert!(minute.is_err(), "acknowledged without a flush, or refused for good");
+    assert_eq!((p.offsets().unwrap().high_watermark, world.directory.failure()), (0, None));
+    disk.set_no_descriptors(false);
+    assert!(acknowledged(&p, appended).await);
 }
 
 #[tokio::test(start_paused = true)]

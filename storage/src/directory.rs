@@ -130,7 +130,7 @@ struct Removals {
 /// Result of one flush round: what became durable of each log that was handed in, in the same order.
 #[derive(Debug)]
 pub struct Flushed {
-    /// Durable end (exclusive offset) now, or why the flush of that log failed (the directory is failed then).
+    /// Durable end (exclusive offset) now, or why the flush of that log failed (the directory is failed then, unless `Exhausted`).
     pub ends: Vec<Result<i64>>,
 }
 
@@ -300,16 +300,23 @@ impl Directory {
 
     /// One flush round: for each dirty log makes [durable end, log end) durable, oldest segment first, several logs at once,
     /// and before that the `opened` records and directories that a start needs to find them. Stores each log's durable end
-    /// before it returns. A failure is final for the directory (see [`Directory::failure`]): every end is an error then. Blocks.
+    /// before it returns. A failure is final for the directory (see [`Directory::failure`]): every end is an error then. One that is
+    /// `Exhausted` is none: that log is as it was, and as dirty, and wants another round later. Blocks.
     pub fn flush(&self, dirty: &[Dirty]) -> Flushed {
         let register = &self.inner.register;
         let ready = register.health.check().and_then(|()| register.before_flush(&mut dirty.iter().map(Dirty::id)));
-        if let Err(e) = ready {
-            register.health.fail(e.to_string());
-            return self.all_failed(dirty.len());
-        }
-        let ends = self.flush_logs(dirty);
-        if let Some((d, e)) = dirty.iter().zip(&ends).find_map(|(d, end)| Some((d, end.as_ref().err()?))) {
+        let alone = |d: &Dirty| register.before_flush(&mut [d.id()].into_iter()).and_then(|()| d.flush());
+        let ends = match ready {
+            Ok(()) => self.flush_logs(dirty),
+            // A log whose names are durable needs no descriptor, and does not wait for those whose names are not.
+            Err(Error::Exhausted { .. }) => dirty.iter().map(alone).collect(),
+            Err(e) => {
+                register.health.fail(e.to_string());
+                return self.all_failed(dirty.len());
+            }
+        };
+        let failed = |end: &Result<i64>| !matches!(end, Ok(_) | Err(Error::Exhausted { .. }));
+        if let Some((d, Err(e))) = dirty.iter().zip(&ends).find(|(_, end)| failed(end)) {
             register.health.fail(format!("flush of partition {} failed: {e}", d.id().partition));
         }
         // Also what a signal handler marked meanwhile: zeros may have been mapped over a page of the round.

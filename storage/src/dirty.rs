@@ -38,7 +38,11 @@ impl Dirty {
             }
             segments.push((s.clone(), to));
         }
-        if segments.is_empty() && shared.durable_end.load(Ordering::Acquire) >= end {
+        let names_gone = shared.names_gone.load(Ordering::Acquire);
+        if segments.is_empty()
+            && shared.durable_end.load(Ordering::Acquire) >= end
+            && shared.names_gone_durable.load(Ordering::Acquire) >= names_gone
+        {
             return None;
         }
         segments.reverse();
@@ -58,7 +62,7 @@ impl Dirty {
     }
 
     /// Makes the bytes durable, oldest segment first, then the names of new files, and moves the durable end (not past a truncation that
-    /// came between); returns it. A failure marks the directory failed. Blocks.
+    /// came between); returns it. A failure marks the directory failed, unless it is `Exhausted`: then all is as before, and dirty. Blocks.
     pub(crate) fn flush(&self) -> Result<i64> {
         let shared = &*self.shared;
         shared.health.check()?;
@@ -123,8 +127,7 @@ impl Dirty {
     }
 
     fn fail(&self, op: &'static str, path: &Path, e: io::Error) -> Error {
-        self.shared.health.fail(format!("{op} {}: {e}", path.display()));
-        Error::io(op, path, e)
+        self.shared.health.fail_of(Error::io(op, path, e))
     }
 
     /// What can wait until the bytes are durable: derived files, maps of sealed segments, blocks ahead. Failures are of no consequence.

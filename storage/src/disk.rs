@@ -48,7 +48,7 @@ pub trait Disk: Send + Sync + std::fmt::Debug + 'static {
     fn remove_file(&self, path: &Path) -> io::Result<()>;
     /// Removes a directory with all in it.
     fn remove_dir_all(&self, path: &Path) -> io::Result<()>;
-    /// Makes the names in `path` durable.
+    /// Makes the names in `path` durable. An error with code EMFILE, ENFILE or ENOMEM says that the directory could not be opened.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
     /// Whether there is a file or directory, as far as one can tell: a failing disk says no (see [`Disk::has_dir`]).
     fn exists(&self, path: &Path) -> bool;
@@ -90,7 +90,8 @@ pub trait DiskFile: Send + Sync + std::fmt::Debug + 'static {
     fn allocate(&self, len: u64) -> io::Result<()>;
     /// Cuts or extends the file.
     fn set_len(&self, len: u64) -> io::Result<()>;
-    /// fdatasync: all bytes and the size.
+    /// fdatasync: all bytes and the size. An error says that bytes may be lost, and has none of the codes of an open that found no
+    /// descriptor or memory (EMFILE, ENFILE, ENOMEM).
     fn sync(&self) -> io::Result<()>;
     /// Makes `offset..offset + len` durable, stores through a map included, and the size that covers them.
     fn sync_range(&self, offset: u64, len: u64) -> io::Result<()>;
@@ -160,7 +161,7 @@ impl Disk for OsDisk {
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        File::open(path)?.sync_all()
+        File::open(path)?.sync_all().map_err(of_sync)
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -207,6 +208,11 @@ impl OsDisk {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         files.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX)
     }
+}
+
+/// The error of a sync, without the code that would make it pass for an open that found no memory.
+fn of_sync(e: io::Error) -> io::Error {
+    if e.raw_os_error() == Some(libc::ENOMEM) { io::Error::other(e.to_string()) } else { e }
 }
 
 fn segments_max(files: u64, maps: u64) -> usize {
@@ -280,12 +286,12 @@ impl DiskFile for OsFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+        self.file.sync_data().map_err(of_sync)
     }
 
     fn sync_range(&self, _offset: u64, _len: u64) -> io::Result<()> {
         // fdatasync writes pages dirtied through a map too, and costs the same as msync of the range.
-        self.file.sync_data()
+        self.file.sync_data().map_err(of_sync)
     }
 
     fn map(&self, len: usize, writable: bool) -> io::Result<memmap2::MmapRaw> {

@@ -12,7 +12,9 @@ use std::sync::{
 /// The mark. Set at most once; the first reason stays.
 #[derive(Debug, Default)]
 pub(crate) struct Health {
-    failed: Arc<AtomicBool>,
+    failed: AtomicBool,
+    /// A page of a map could not be read: zeros were seen in its place.
+    unread: Arc<AtomicBool>,
     reason: OnceLock<String>,
 }
 
@@ -29,12 +31,21 @@ impl Health {
         self.failed.store(true, Ordering::Release);
     }
 
-    /// The mark by itself, for a signal handler, which can store a flag but not allocate a reason.
-    pub(crate) fn mark(&self) -> &Arc<AtomicBool> {
-        &self.failed
+    /// Marks the directory failed because of `e`, and gives it back. What only could not be opened for want of descriptors or memory
+    /// marks nothing: nothing was synced or lost.
+    pub(crate) fn fail_of(&self, e: Error) -> Error {
+        if !matches!(e, Error::Exhausted { .. }) {
+            self.fail(e.to_string());
+        }
+        e
     }
 
-    /// `DirectoryFailed` once the mark is set. One load when healthy.
+    /// The mark of unread pages by itself, for a signal handler, which can store a flag but not allocate a reason.
+    pub(crate) fn mark(&self) -> &Arc<AtomicBool> {
+        &self.unread
+    }
+
+    /// `DirectoryFailed` once the mark is set. Two loads when healthy.
     pub(crate) fn check(&self) -> Result<()> {
         match self.failure() {
             None => Ok(()),
@@ -42,9 +53,15 @@ impl Health {
         }
     }
 
+    /// `DirectoryFailed` once a page could not be read: what was made of bytes of a map since may be made of zeros. A failed flush
+    /// is no reason: reads go on.
+    pub(crate) fn check_read(&self) -> Result<()> {
+        if self.unread.load(Ordering::Acquire) { self.check() } else { Ok(()) }
+    }
+
     /// The first reason, if the mark is set.
     pub(crate) fn failure(&self) -> Option<String> {
-        if !self.failed.load(Ordering::Acquire) {
+        if !self.failed.load(Ordering::Acquire) && !self.unread.load(Ordering::Acquire) {
             return None;
         }
         let unread = "a page of a mapped file could not be read (SIGBUS): the disk failed or the file was cut";

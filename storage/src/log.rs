@@ -454,7 +454,7 @@ impl Log {
             Some(opened) => segment.index(&*shared.disk, &opened, self.config.index_interval_bytes),
             None => Arc::new(Index::new(segment.base)),
         };
-        let max_timestamp = segment.max_timestamp(&*shared.disk, self.config.index_interval_bytes);
+        let max_timestamp = segment.max_timestamp(&*shared.disk, self.config.index_interval_bytes)?;
         segment.appended_ms(&*shared.disk, now_ms);
         let first_ms = match segment.view(&*shared.disk)? {
             Some(opened) => Batch::parse(segment.bytes(&opened)).map_or(now_ms, |b| b.max_timestamp),
@@ -638,6 +638,7 @@ impl Log {
         }
         let sealed = Arc::new(list[keep].sealed_at(position, end));
         sealed.write_index(&*disk, true);
+        self.remove_snapshots_above(end)?;
         let mut kept: SegmentList = list[..keep].to_vec();
         kept.push(sealed);
         let old_start = self.shared().log_start.load(Ordering::Acquire);
@@ -704,12 +705,13 @@ impl Log {
         }
         self.must_roll = false;
         write_epochs(&shared);
-        for (offset, _) in self.snapshot_files() {
-            if offset > end {
-                self.remove_producer_snapshot(offset);
-            }
-        }
         Ok(())
+    }
+
+    /// Removes the producer snapshots above `end`, durably, before the log is cut there: they would be believed once it has grown past
+    /// them again. Blocks.
+    fn remove_snapshots_above(&self, end: i64) -> Result<()> {
+        recovery::remove_snapshots_above(&*self.shared().disk, &self.shared().dir, end)
     }
 
     ///
@@ -755,6 +757,8 @@ impl Log {
         for s in list.iter() {
             s.tail().sealed = true;
         }
+        // What goes on elsewhere has another past.
+        self.remove_snapshots_above(if moves_start { -1 } else { offset })?;
         self.cut(SegmentList::new(), &list, offset, |log| {
             log.seat.truncating(point)?;
             if moves_start || offset < old_start { log.tell_log_start(offset) } else { Ok(()) }

@@ -661,7 +661,13 @@ fn snapshots_keep_the_newest_two_below_the_end() {
     assert_eq!(log.producer_snapshots(), [(10, b"s9".to_vec()), (9, b"s8".to_vec())]);
     log.truncate_to(9).unwrap();
     assert_eq!(log.producer_snapshots(), [(9, b"s8".to_vec())]);
-    log.remove_producer_snapshot(9);
+    append(&mut log, 2, 10);
+    assert_eq!(log.producer_snapshots(), [(9, b"s8".to_vec())], "what was cut does not come back");
+    log.truncate_fully_and_start_at(20).unwrap();
+    assert!(log.producer_snapshots().is_empty(), "another past");
+    log.write_producer_snapshot(20, b"new").unwrap();
+    assert_eq!(p.bases("snapshot"), [20]);
+    log.remove_producer_snapshot(20);
     assert!(log.producer_snapshots().is_empty());
 }
 

@@ -205,8 +205,7 @@ impl LogReader {
                 done => return done,
             }
         }
-        let source = io::Error::from(io::ErrorKind::NotFound);
-        Err(Error::Io { op: "open", path: self.shared.dir.clone(), source })
+        Err(self.gone())
     }
 
     fn try_read(&self, offset: i64, bytes_max: usize, end: i64, at_least_one: bool) -> Result<Option<Slice>> {
@@ -288,8 +287,17 @@ impl LogReader {
 
     /// First record with timestamp ≥ `timestamp_ms` below `end`: (timestamp, offset, leader epoch). Exact to the record for uncompressed
     /// batches; for compressed ones the batch's base offset and max timestamp stand in unless `unpack` gives the records' bytes (codec,
-    /// compressed → plain). May block on cold pages.
+    /// compressed → plain). Damaged batches are passed over; what could not be read is an error. May block on cold pages.
     pub fn offset_for_timestamp(
+        &self,
+        timestamp_ms: i64,
+        end: i64,
+        unpack: Option<Unpack<'_>>,
+    ) -> Result<Option<(i64, i64, i32)>> {
+        self.again(|| self.try_offset_for_timestamp(timestamp_ms, end, unpack))
+    }
+
+    fn try_offset_for_timestamp(
         &self,
         timestamp_ms: i64,
         end: i64,
@@ -301,7 +309,7 @@ impl LogReader {
             if segment.base >= end {
                 break;
             }
-            if segment.max_timestamp(&*self.shared.disk, self.shared.interval()) < timestamp_ms {
+            if segment.max_timestamp(&*self.shared.disk, self.shared.interval())? < timestamp_ms {
                 continue;
             }
             let Some((opened, index)) = self.view(segment, segment.base)? else { continue };
@@ -323,6 +331,10 @@ impl LogReader {
     /// The record with the largest timestamp below `end`: (timestamp, offset, leader epoch); the first of them when several have it. As
     /// above.
     pub fn max_timestamp(&self, end: i64, unpack: Option<Unpack<'_>>) -> Result<Option<(i64, i64, i32)>> {
+        self.again(|| self.try_max_timestamp(end, unpack))
+    }
+
+    fn try_max_timestamp(&self, end: i64, unpack: Option<Unpack<'_>>) -> Result<Option<(i64, i64, i32)>> {
         let (end, segments) = self.snapshot(end)?;
         let start = self.log_start();
         let mut best: Option<(i64, &Arc<Segment>)> = None;
@@ -332,7 +344,7 @@ impl LogReader {
             }
             let whole = segment.end_offset() <= end && segment.base >= start;
             let max = match whole {
-                true => segment.max_timestamp(&*self.shared.disk, self.shared.interval()),
+                true => segment.max_timestamp(&*self.shared.disk, self.shared.interval())?,
                 false => self.max_in_part(segment, start, end)?,
             };
             if max >= 0 && best.is_none_or(|b| max > b.0) {
@@ -367,6 +379,27 @@ impl LogReader {
             None
         });
         Ok(max)
+    }
+
+    /// An answer by timestamps, made anew where a segment was removed (by retention or a truncation) since the list was loaded; an error
+    /// when it may be made of pages that could not be read.
+    fn again<T>(&self, attempt: impl Fn() -> Result<T>) -> Result<T> {
+        for _ in 0..READ_ATTEMPTS {
+            match attempt() {
+                Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
+                done => {
+                    self.shared.health.check_read()?;
+                    return done;
+                }
+            }
+        }
+        Err(self.gone())
+    }
+
+    /// A segment that is in the list has no file.
+    fn gone(&self) -> Error {
+        let source = io::Error::from(io::ErrorKind::NotFound);
+        Error::Io { op: "open", path: self.shared.dir.clone(), source }
     }
 
     /// A log end and a segment list that is at least as new.

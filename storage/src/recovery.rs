@@ -51,7 +51,8 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
     }
     let known_start = log_start(disk, &o.dir)?.or((stat.log_start != START_UNKNOWN).then_some(stat.log_start));
     let log_start = known_start.unwrap_or(0);
-    let mut bases = bases(disk, &o.dir)?;
+    let (mut bases, newest_snapshot) = list(disk, &o.dir)?;
+    let stale_snapshots = |end| if newest_snapshot > end { remove_snapshots_above(disk, &o.dir, end) } else { Ok(()) };
     // What was removed before a crash may be back, in part.
     let gone = bases.windows(2).take_while(|w| w[1] <= log_start).count();
     for base in bases.drain(..gone) {
@@ -60,6 +61,7 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
         }
     }
     if bases.is_empty() {
+        stale_snapshots(end.max(log_start))?;
         return Ok(empty_at(end.max(log_start)));
     }
     let mut segments = Vec::with_capacity(bases.len());
@@ -79,6 +81,7 @@ pub(crate) fn open(o: &OpenLog) -> Result<Recovered> {
         // The log was about to go on at its start, with nothing before (a follower far behind), when the process ended.
         r.start_anew(log_start)?;
     }
+    stale_snapshots(r.log_end)?;
     // A map made on the way covers the file as it was then.
     for s in &r.segments {
         s.set_opened(None);
@@ -115,19 +118,44 @@ fn read_epochs(disk: &dyn Disk, dir: &Path) -> (Epochs, bool) {
     }
 }
 
-/// Base offsets of the segment files, rising. Removes what an earlier run left to be removed.
-fn bases(disk: &dyn Disk, dir: &Path) -> Result<Vec<i64>> {
-    let mut bases = Vec::new();
+/// Base offsets of the segment files, rising, and the offset of the newest producer snapshot (-1: none). Removes what an earlier run left
+/// to be removed.
+fn list(disk: &dyn Disk, dir: &Path) -> Result<(Vec<i64>, i64)> {
+    let (mut bases, mut newest_snapshot) = (Vec::new(), -1);
     for entry in disk.read_dir(dir).map_err(|e| Error::io("read", dir, e))? {
         let name = entry.name.as_str();
         if let Some(base) = segment::base_of(name, "log") {
             bases.push(base);
+        } else if let Some(offset) = segment::base_of(name, "snapshot") {
+            newest_snapshot = newest_snapshot.max(offset);
         } else if [".deleted", ".new", ".tmp"].iter().any(|e| name.ends_with(e)) {
             let _ = disk.remove_file(&dir.join(name));
         }
     }
     bases.sort_unstable();
-    Ok(bases)
+    Ok((bases, newest_snapshot))
+}
+
+/// Removes the producer snapshots above `end`, durably: they know of records that are gone, and would be believed once the log has
+/// grown past them again. Blocks.
+pub(crate) fn remove_snapshots_above(disk: &dyn Disk, dir: &Path, end: i64) -> Result<()> {
+    let entries = match disk.read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Error::io("list", dir, e)),
+    };
+    let mut removed = false;
+    for entry in entries {
+        if segment::base_of(&entry.name, "snapshot").is_some_and(|offset| offset > end) {
+            let path = dir.join(&entry.name);
+            disk.remove_file(&path).map_err(|e| Error::io("remove", &path, e))?;
+            removed = true;
+        }
+    }
+    if removed {
+        disk.sync_dir(dir).map_err(|e| Error::io("sync", dir, e))?;
+    }
+    Ok(())
 }
 
 struct Recovery<'a> {
@@ -523,10 +551,7 @@ impl Recovery<'_> {
 
     /// What was recovered, from `position` of segment `first` on, becomes durable before anybody sees it.
     fn sync_from(&self, first: usize, position: u64) -> Result<()> {
-        let failed = |op, path: &Path, e: io::Error| {
-            self.o.health.fail(format!("{op} {}: {e}", path.display()));
-            Error::io(op, path, e)
-        };
+        let failed = |op, path: &Path, e: io::Error| self.o.health.fail_of(Error::io(op, path, e));
         let recovered = self.segments.iter().skip(first).map(|s| s.end_position()).sum::<u64>();
         // Counted from segment `first` on.
         let unsure = recovered.saturating_sub(UNSYNCED_BYTES_MAX).max(position);

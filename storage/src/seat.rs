@@ -210,7 +210,8 @@ impl Register {
             return Err(Error::Closed);
         }
         let point_bytes = reader.stat().size_bytes;
-        let dir_durable = stat.is_some_and(|s| !s.needs_recovery);
+        // A log without bytes may have been closed before anything made the name of its directory durable.
+        let dir_durable = stat.is_some_and(|s| !s.needs_recovery && s.size_bytes > 0);
         state.open.insert(seat.id, OpenLogEntry { reader, noted: seat.noted.clone(), dir_durable, point_bytes });
         Ok(())
     }
@@ -364,7 +365,7 @@ impl Register {
         Ok(())
     }
 
-    /// Makes the slots durable that must be. A failure is final for the directory. Blocks.
+    /// Makes the slots durable that must be. A failure is final for the directory, unless it is `Exhausted`. Blocks.
     fn sync_opened(&self) -> Result<()> {
         let sync: Option<OpenedSync> = {
             let state = &mut *self.lock();
@@ -372,21 +373,14 @@ impl Register {
         };
         let Some(sync) = sync else { return Ok(()) };
         let done = sync.run().and_then(|()| if sync.name_too { self.sync_root() } else { Ok(()) });
-        if let Err(e) = done {
-            self.health.fail(e.to_string());
-            return Err(e);
-        }
+        done.map_err(|e| self.health.fail_of(e))?;
         self.lock().opened.synced(&sync);
         Ok(())
     }
 
-    /// Makes the names in the data directory durable. A failure is final for the directory. Blocks.
+    /// Makes the names in the data directory durable. A failure is final for the directory, unless it is `Exhausted`. Blocks.
     pub(crate) fn sync_root(&self) -> Result<()> {
-        self.disk.sync_dir(&self.root).map_err(|e| {
-            let e = Error::io("sync", &self.root, e);
-            self.health.fail(e.to_string());
-            e
-        })
+        self.disk.sync_dir(&self.root).map_err(|e| self.health.fail_of(Error::io("sync", &self.root, e)))
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

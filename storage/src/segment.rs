@@ -682,12 +682,13 @@ impl Segment {
         }
     }
 
-    /// The largest record timestamp; -1 when no record has one, or the segment cannot be read. Blocks when it is not in memory.
-    pub(crate) fn max_timestamp(&self, disk: &dyn Disk, interval: u32) -> i64 {
+    /// The largest record timestamp of what can be read; -1 when no record has one. An error when the file cannot be opened; pages that
+    /// could not be read are the caller's to ask for ([`crate::health::Health::check_read`]). Blocks when it is not in memory.
+    pub(crate) fn max_timestamp(&self, disk: &dyn Disk, interval: u32) -> Result<i64> {
         if let Some(t) = self.max_timestamp_in_memory() {
-            return t;
+            return Ok(t);
         }
-        let Ok(Some(opened)) = self.view(disk) else { return -1 };
+        let Some(opened) = self.view(disk)? else { return Ok(-1) };
         let index = self.index(disk, &opened, interval);
         let bytes = self.bytes(&opened);
         // The time index says what lies before its last entry's batch; the rest is walked.
@@ -701,7 +702,7 @@ impl Segment {
             expected = batch.next_offset();
         }
         self.max_timestamp.store(max, Ordering::Relaxed);
-        max
+        Ok(max)
     }
 
     /// When the last append was made, ms since 1970: known, else the file's time, else `fallback_ms`. Blocks when it must ask.
@@ -710,7 +711,8 @@ impl Segment {
         if known != UNKNOWN {
             return known;
         }
-        let ms = disk.open(&self.path, Open::Read).ok().and_then(|f| f.modified_ms()).unwrap_or(fallback_ms);
+        let Ok(file) = disk.open(&self.path, Open::Read) else { return fallback_ms };
+        let ms = file.modified_ms().unwrap_or(fallback_ms);
         self.appended_ms.store(ms, Ordering::Relaxed);
         ms
     }
@@ -726,9 +728,10 @@ impl Segment {
         }
     }
 
-    /// What retention wants to know. Blocks when it is not in memory.
+    /// What retention wants to know; where timestamps cannot be read, the last append counts, which is no earlier. Blocks when it is not
+    /// in memory.
     pub(crate) fn aged(&self, disk: &dyn Disk, interval: u32, now_ms: i64) -> Aged {
-        let max = self.max_timestamp(disk, interval);
+        let max = self.max_timestamp(disk, interval).unwrap_or(-1);
         Aged {
             size_bytes: self.end_position(),
             end_offset: self.end_offset(),

@@ -11,7 +11,7 @@
 //! [`DiskFile::sync`] makes bytes and size durable, [`DiskFile::sync_range`] its range and the size that covers it,
 //! [`Disk::sync_dir`] the names of that one directory (a new directory's own name belongs to its parent).
 //!
-//! Faults on demand: a sync that fails once and leaves its pages clean though not durable, a full disk, reads that fail or
+//! Faults on demand: a sync that fails once and leaves its pages clean though not durable, a full disk, no descriptors, reads that fail or
 //! return a flipped bit, bits that rot, and an end of all calls after n operations. One thread and one seed give one course
 //! of events: nothing here iterates over a hash map or asks a clock.
 
@@ -193,6 +193,11 @@ impl SimDisk {
         self.lock_state().capacity = bytes;
     }
 
+    /// Whether the process has no descriptor left: opening a file, listing a directory or syncing one then fails with EMFILE.
+    pub fn set_no_descriptors(&self, none: bool) {
+        self.lock_state().no_descriptors = none;
+    }
+
     /// Bytes used now, as [`SimDisk::set_capacity`] counts.
     pub fn used_bytes(&self) -> u64 {
         self.lock_state().used_bytes()
@@ -223,7 +228,7 @@ impl SimDisk {
 impl Disk for SimDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.lock_state();
-        state.alive()?;
+        state.descriptor()?;
         let node = match (state.file(path), how) {
             (Ok(_), Open::CreateNew) => return Err(io::ErrorKind::AlreadyExists.into()),
             (Ok(file), _) => file,
@@ -264,7 +269,7 @@ impl Disk for SimDisk {
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
         let state = self.lock_state();
-        state.alive()?;
+        state.descriptor()?;
         let dir = state.dir(path)?;
         let entry = |(name, node): (&String, &Node)| Entry { name: name.clone(), is_dir: matches!(node, Node::Dir(_)) };
         Ok(state.dirs[&dir].volatile.iter().map(entry).collect())
@@ -311,7 +316,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock_state();
-        state.alive()?;
+        state.descriptor()?;
         let dir = state.dir(path)?;
         state.op()?;
         let fails = state.sync_fails();
@@ -456,9 +461,16 @@ struct State {
     read_failure: Option<u64>,
     read_flip: Option<u64>,
     capacity: Option<u64>,
+    no_descriptors: bool,
 }
 
 impl State {
+    /// Refuses what takes a descriptor.
+    fn descriptor(&self) -> io::Result<()> {
+        self.alive()?;
+        if self.no_descriptors { Err(io::Error::from_raw_os_error(libc::EMFILE)) } else { Ok(()) }
+    }
+
     fn alive(&self) -> io::Result<()> {
         if self.crashed { Err(io::Error::other("crashed")) } else { Ok(()) }
     }

@@ -259,8 +259,10 @@ impl Run {
                 self.tolerated("write catalogue", opened, result).map(|_| ())
             }
             92..95 => {
-                let (offset, byte) = (self.models[p].end, self.rng.next_u64() as u8);
-                let result = log(opened, p).write_producer_snapshot(offset, &[byte; 100]);
+                let (offset, last) =
+                    (self.models[p].end, self.models[p].batches.range(..self.models[p].end).next_back());
+                let bytes = snapshot(last.map_or(&[], |(_, fates)| &fates[0]));
+                let result = log(opened, p).write_producer_snapshot(offset, &bytes);
                 self.tolerated("snapshot", opened, result).map(|_| ())
             }
             95..96 => self.close_log(opened, p),
@@ -270,6 +272,7 @@ impl Run {
                 self.disk.fail_nth_sync(1 + self.rng.below(6));
                 Ok(())
             }
+            98..99 => self.exhaust(opened, p),
             _ => self.fill_disk(opened, p),
         }
     }
@@ -351,6 +354,10 @@ impl Run {
     }
 
     fn flush(&mut self, opened: &mut Opened) -> Result<(), String> {
+        self.flush_some(opened, false)
+    }
+
+    fn flush_some(&mut self, opened: &mut Opened, without_descriptors: bool) -> Result<(), String> {
         let mut which = Vec::new();
         let mut dirty = Vec::new();
         for p in 0..PARTITIONS {
@@ -373,6 +380,9 @@ impl Run {
                     ensure!(end == model.end, "flushed to {end} of {}", model.end);
                     ensure!(log(opened, p).reader().durable_end() == end, "the reader does not know of the flush");
                     model.durable_end = end;
+                }
+                Err(Error::Exhausted { .. }) if without_descriptors => {
+                    ensure!(log(opened, p).reader().dirty().is_some(), "clean without a flush");
                 }
                 Err(e) => {
                     ensure!(self.disk.crashed() || opened.sync_armed, "flush: {e}");
@@ -499,6 +509,26 @@ impl Run {
         self.append(opened, p)
     }
 
+    /// Without descriptors some appends and flushes are refused; with them all goes on, and nothing has failed.
+    fn exhaust(&mut self, opened: &mut Opened, p: usize) -> Result<(), String> {
+        self.disk.set_no_descriptors(true);
+        for _ in 0..1 + self.rng.below(5) {
+            match self.try_append(opened, p) {
+                Ok(_) | Err(Error::Exhausted { .. }) => {}
+                Err(_) if self.disk.crashed() || opened.sync_armed => break,
+                Err(e) => return Err(format!("append without descriptors: {e}")),
+            }
+            self.flush_some(opened, true)?;
+        }
+        self.disk.set_no_descriptors(false);
+        if self.disk.crashed() {
+            return Ok(());
+        }
+        ensure!(opened.sync_armed || opened.directory.failure().is_none(), "failed without descriptors");
+        self.append(opened, p)?;
+        self.flush(opened)
+    }
+
     /// An operation on `p` was cut short: after the crash either the model holds as it was, or `after`. The log is given up.
     fn cut_short(&mut self, opened: &mut Opened, p: usize, after: Model) {
         self.trace("cut short", p);
@@ -512,6 +542,11 @@ impl Run {
 
 fn log(opened: &mut Opened, p: usize) -> &mut Log {
     opened.logs[p].as_mut().expect("an open log")
+}
+
+/// A producer snapshot that tells which batch it follows.
+fn snapshot(last: &[u8]) -> Vec<u8> {
+    crc32fast::hash(last).to_be_bytes().repeat(25)
 }
 
 fn parse(bytes: &[u8]) -> Batch {
@@ -571,6 +606,14 @@ fn check(log: &Log, model: &Model) -> Result<Model, String> {
     }
     ensure!(next == end || start == end, "the last batch ends at {next}, the log at {end}");
     ensure!(reader.read(end, 1 << 20, end, true).map_err(|e| e.to_string())?.is_none(), "something at the end");
+    // Snapshots are of what is there. (Their bytes are not synced: some may be zeros, or missing.)
+    for (offset, bytes) in log.producer_snapshots() {
+        ensure!(offset <= end, "snapshot at {offset}, the log ends at {end}");
+        let Some((_, fates)) = found.batches.range(..offset).next_back() else { continue };
+        if parse(&fates[0]).next_offset() == offset && bytes.len() == 100 && bytes.iter().any(|b| *b != 0) {
+            ensure!(bytes == snapshot(&fates[0]), "the snapshot at {offset} is of another log");
+        }
+    }
     // Any offset is found by itself too, through the index.
     for (base, fates) in &found.batches {
         let header = parse(&fates[0]);

@@ -21,7 +21,11 @@ fn open(path: &Path) -> (Directory, Log) {
 }
 
 fn append(log: &mut Log) -> Result<i64, Error> {
-    let bytes = BatchBuilder::new().record(1, Some(b"k"), Some(&[7; 3000]), &[]).build();
+    append_at(log, 1)
+}
+
+fn append_at(log: &mut Log, timestamp: i64) -> Result<i64, Error> {
+    let bytes = BatchBuilder::new().record(timestamp, Some(b"k"), Some(&[7; 3000]), &[]).build();
     let header = batch::check(&bytes).unwrap();
     log.append_as_leader(&bytes, &header, 0, TimestampType::CreateTime, 0).map(|a| a.base_offset)
 }
@@ -58,4 +62,24 @@ fn a_cut_segment_fails_its_directory_and_nothing_else() {
     let dirty = other.reader().dirty().unwrap();
     assert_eq!(other_directory.flush(&[dirty]).ends.remove(0).unwrap(), 21);
     assert!(other_directory.failure().is_none());
+}
+
+#[test]
+fn a_timestamp_in_pages_that_cannot_be_read_is_no_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let (directory, mut log) = open(dir.path());
+    for i in 0..20 {
+        append_at(&mut log, 100 + i).unwrap();
+    }
+    let dirty = log.reader().dirty().unwrap();
+    assert_eq!(directory.flush(&[dirty]).ends.remove(0).unwrap(), 20);
+    let reader = log.reader();
+    assert_eq!(reader.offset_for_timestamp(115, 20, None).unwrap(), Some((115, 15, 0)));
+    let file = OpenOptions::new().write(true).open(dir.path().join("t-0/00000000000000000000.log")).unwrap();
+    file.set_len(4096).unwrap();
+    // As it stands in memory, the segment has it; the pages are zeros.
+    let found = reader.offset_for_timestamp(115, 20, None);
+    assert!(matches!(found, Err(Error::DirectoryFailed { .. })), "{found:?}");
+    let max = reader.max_timestamp(20, None);
+    assert!(matches!(max, Err(Error::DirectoryFailed { .. })), "{max:?}");
 }

@@ -27,6 +27,7 @@ use std::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 const VOTE_FILE: &str = "metadata.vote";
@@ -35,6 +36,8 @@ const BALLAST_FILE: &str = "metadata.ballast";
 
 /// Bytes read from the log at once.
 const READ_BYTES: usize = 1 << 20;
+/// Wait before a flush that found no file descriptors or memory is tried again.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// The log of one node. Clones share it.
 #[derive(Clone)]
@@ -276,13 +279,20 @@ impl MetadataLog {
 
     /// Makes all of the log durable.
     async fn flush(&self) -> Result<(), String> {
-        let Some(dirty) = self.0.reader.dirty() else { return Ok(()) };
-        let directory = self.0.directory.clone();
-        let flushed = self.0.env.blocking(move || directory.flush(&[dirty])).await;
-        match flushed.ends.into_iter().next() {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(e)) => Err(e.to_string()),
-            None => Err("the flush answered nothing".to_string()),
+        loop {
+            let Some(dirty) = self.0.reader.dirty() else { return Ok(()) };
+            let directory = self.0.directory.clone();
+            let flushed = self.0.env.blocking(move || directory.flush(&[dirty])).await;
+            match flushed.ends.into_iter().next() {
+                Some(Ok(_)) => return Ok(()),
+                // Nothing was lost; until then nothing is acknowledged.
+                Some(Err(e @ Error::Exhausted { .. })) => {
+                    tracing::warn!(error = %e, "the metadata log is not flushed yet: tried again");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Some(Err(e)) => return Err(e.to_string()),
+                None => return Err("the flush answered nothing".to_string()),
+            }
         }
     }
 

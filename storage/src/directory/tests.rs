@@ -617,3 +617,119 @@ fn a_start_that_only_the_files_know_is_written_down() {
         assert_eq!((log.reader().log_start(), log.reader().log_end()), (1, 4));
     }
 }
+
+#[test]
+fn a_flush_that_finds_no_descriptors_is_made_later_and_fails_nothing() {
+    for seed in 0..10 {
+        let disk = SimDisk::new();
+        let directory = open(&disk);
+        let mut settled = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        append(&mut settled).unwrap();
+        flush(&directory, &[&settled]).unwrap();
+        append(&mut settled).unwrap();
+        let mut new = directory.open_log(id(1, 1), "t", small(), 1_000).unwrap();
+        append(&mut new).unwrap();
+        disk.set_no_descriptors(true);
+        let dirty = [settled.reader().dirty().unwrap(), new.reader().dirty().unwrap()];
+        let ends = directory.flush(&dirty).ends;
+        assert!(matches!(ends[..], [Ok(2), Err(Error::Exhausted { .. })]), "{ends:?}");
+        assert_eq!((directory.failure(), new.reader().durable_end()), (None, 0));
+        append(&mut new).unwrap();
+        disk.set_no_descriptors(false);
+        flush(&directory, &[&new]).unwrap();
+        let directory = open(&disk.crash(seed));
+        assert_holds(&directory.open_log(id(1, 0), "t", small(), 1_000).unwrap(), 2);
+        assert_holds(&directory.open_log(id(1, 1), "t", small(), 1_000).unwrap(), 2);
+    }
+}
+
+#[test]
+fn a_timestamp_is_not_looked_for_in_segments_that_cannot_be_opened() {
+    let disk = SimDisk::new();
+    let directory = open(&disk);
+    let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+    append(&mut log).unwrap();
+    log.roll(1_000).unwrap();
+    append(&mut log).unwrap();
+    log.close(2_000).unwrap();
+    let log = directory.open_log(id(1, 0), "t", small(), 3_000).unwrap();
+    disk.set_no_descriptors(true);
+    let (found, max) = (log.reader().offset_for_timestamp(1_000, 2, None), log.reader().max_timestamp(2, None));
+    assert!(matches!(found, Err(Error::Exhausted { .. })), "{found:?}");
+    assert!(matches!(max, Err(Error::Exhausted { .. })), "{max:?}");
+    disk.set_no_descriptors(false);
+    assert_eq!(log.reader().offset_for_timestamp(1_000, 2, None).unwrap(), Some((1_000, 0, 0)));
+    assert_eq!(log.reader().max_timestamp(2, None).unwrap(), Some((1_000, 0, 0)));
+}
+
+#[test]
+fn a_log_closed_after_its_first_append_was_refused_loses_nothing_later() {
+    // Room for nothing, and for `partition.metadata` only.
+    for room in [0, 4096] {
+        for seed in 0..20 {
+            let disk = SimDisk::new();
+            let directory = open(&disk);
+            let mut other = directory.open_log(id(1, 1), "t", small(), 1_000).unwrap();
+            append(&mut other).unwrap();
+            flush(&directory, &[&other]).unwrap(); // syncs names that would be synced below
+            let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+            disk.set_capacity(Some(disk.used_bytes() + room));
+            assert!(matches!(append(&mut log), Err(Error::NoSpace { .. })));
+            log.close(1_000).unwrap();
+            disk.set_capacity(None);
+            let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+            append(&mut log).unwrap();
+            flush(&directory, &[&log]).unwrap();
+            let directory = open(&disk.crash(seed));
+            assert_holds(&directory.open_log(id(1, 0), "t", small(), 1_000).unwrap(), 1);
+        }
+    }
+}
+
+#[test]
+fn the_file_of_a_failed_roll_does_not_come_back_after_a_close() {
+    for seed in 0..40 {
+        let disk = SimDisk::new();
+        let directory = open(&disk);
+        let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        append_bytes(&mut log, &[7; 60_000]).unwrap();
+        flush(&directory, &[&log]).unwrap();
+        disk.set_capacity(Some(disk.used_bytes()));
+        assert!(matches!(append_bytes(&mut log, &[7; 10_000]), Err(Error::NoSpace { .. })));
+        log.close(1_000).unwrap();
+        disk.set_capacity(None);
+        let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        append_bytes(&mut log, &[7; 1_000]).unwrap();
+        flush(&directory, &[&log]).unwrap();
+        let directory = open(&disk.crash(seed));
+        let log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        assert_eq!(log.reader().log_end(), 2, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_producer_snapshot_of_records_that_a_crash_took_is_gone_for_good() {
+    for seed in 0..20 {
+        let disk = SimDisk::new();
+        let directory = open(&disk);
+        let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        append(&mut log).unwrap();
+        flush(&directory, &[&log]).unwrap();
+        append(&mut log).unwrap();
+        log.write_producer_snapshot(2, b"of a record that is lost").unwrap();
+        disk.sync_dir(Path::new("/d/t-0")).unwrap();
+        let disk = disk.crash(seed);
+        let directory = open(&disk);
+        let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        if log.reader().log_end() == 2 {
+            continue; // it was not lost
+        }
+        append(&mut log).unwrap();
+        append(&mut log).unwrap();
+        assert_eq!(log.producer_snapshots(), [], "seed {seed}");
+        flush(&directory, &[&log]).unwrap();
+        let log = open(&disk.crash(seed)).open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        assert_eq!(log.reader().log_end(), 3);
+        assert_eq!(log.producer_snapshots(), [], "seed {seed}");
+    }
+}
