@@ -47,8 +47,5 @@ async fn end(
 ) -> Result<(i32, i64), PartitionError> {
     partition.check_leader(wanted.current_leader_epoch)?;
     let reader = opening.wait(partition.opened_reader()).await?;
-    if wanted.leader_epoch == partition.leader().1 {
-        return Ok((wanted.leader_epoch, reader.log_end()));
-    }
-    Ok(reader.end_of_epoch(wanted.leader_epoch).unwrap_or((-1, -1)))
+    Ok(partition.end_of_epoch(&reader, wanted.leader_epoch).unwrap_or((-1, -1)))
 }

@@ -105,20 +105,20 @@ pub async fn create(broker: &Broker, topics: Vec<NewTopic>) -> Vec<Result<(), Fa
 pub async fn propose(broker: &Broker, command: Command, changes: usize) -> Vec<Result<(), Fault>> {
     match broker.quorum.propose(command).await {
         Ok(outcomes) => {
-            settle(broker).await;
+            // Followed here, or the broker is about to end: the change was made, but this broker does not serve it.
+            let settled = broker.partitions.wait_applied(broker.quorum.image().index).await;
             let result = |outcome: &Outcome| match outcome {
                 Outcome::Refused(refusal) => Err(refusal.into()),
-                Outcome::Done | Outcome::ProducerIds { .. } => Ok(()),
+                Outcome::Done | Outcome::ProducerIds { .. } if settled => Ok(()),
+                // Retriable, as what a stopping broker answers is.
+                Outcome::Done | Outcome::ProducerIds { .. } => {
+                    Err(Fault::new(ResponseError::RequestTimedOut, "the broker is stopping"))
+                }
             };
             outcomes.iter().map(result).collect()
         }
         Err(error) => vec![Err((&error).into()); changes],
     }
-}
-
-/// Waits until this broker serves what its image says.
-async fn settle(broker: &Broker) {
-    broker.partitions.wait_applied(broker.quorum.image().index).await;
 }
 
 /// Node ids as the messages have them.

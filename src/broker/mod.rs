@@ -15,7 +15,7 @@ use crate::{
     limits::{DISK_FULL_PAUSE_MS, METADATA_BALLAST_BYTES, OPENING_BYTES_MAX, UNPACKING_MAX},
     metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
-    partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher},
+    partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher, vital::Vital},
 };
 use arc_swap::ArcSwap;
 use millstream_storage::{Directory, PartitionId, disk::Open};
@@ -54,6 +54,7 @@ pub struct Broker {
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
     pub unpacking: Semaphore,
+    vital: Vital,
     shared: Arc<Shared>,
     producer_ids: producer_ids::ProducerIds,
     settings: ArcSwap<BrokerSettings>,
@@ -78,12 +79,13 @@ impl Broker {
         let image = quorum.image();
         let dynamic = dynamic_of(&image, config.node_id);
         let settings = config.broker(&dynamic);
+        let vital = Vital::new(&env, &directory);
         let shared = Arc::new(Shared {
             env: env.clone(),
             directory: directory.clone(),
             metrics: metrics.clone(),
             node_id: config.node_id,
-            flusher: Flusher::start(&env, &directory, &metrics),
+            flusher: Flusher::start(&vital, &metrics),
             catalogue_stale: AtomicBool::new(true),
             disk_full: Notify::new(),
             room_wanted_bytes: AtomicU64::new(0),
@@ -111,10 +113,13 @@ impl Broker {
             metrics,
             quorum,
             directory,
+            vital,
             shared,
         });
         broker.reconcile(&Image::default(), &image);
-        broker.spawn("reconciler", reconciler::follow(broker.clone(), image, broker.quorum.watch()));
+        let reconciler = reconciler::follow(broker.clone(), image, broker.quorum.watch());
+        broker.keep(broker.vital.spawn("reconciler", reconciler));
+        broker.spawn("quorum watch", broker.clone().watch_quorum());
         broker.spawn("quarantine", broker.clone().quarantine(broker.quorum.image()));
         broker.spawn("recovery", broker.clone().recover());
         broker.spawn("cleaner", broker.clone().clean());
@@ -127,8 +132,24 @@ impl Broker {
     }
 
     fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let handle = self.env.spawn(name, task);
-        self.tasks.lock().unwrap_or_else(|p| p.into_inner()).push(handle);
+        self.keep(self.env.spawn(name, task));
+    }
+
+    /// A task that ends with the broker.
+    fn keep(&self, task: JoinHandle<()>) {
+        self.tasks.lock().unwrap_or_else(|p| p.into_inner()).push(task);
+    }
+
+    /// Waits until something that the broker cannot live without has died (a panic in the flusher, the reconciler or the quorum); says why. No writes are
+    /// taken from then on: the process should end.
+    pub async fn died(&self) -> Arc<str> {
+        self.vital.died().await
+    }
+
+    /// A panic within raft ends the broker too.
+    async fn watch_quorum(self: Arc<Self>) {
+        let reason = self.quorum.died().await;
+        self.vital.fail(&reason);
     }
 
     /// Dynamic settings now in the image.

@@ -63,16 +63,18 @@ impl Table {
 }
 
 /// The table in force, and up to which metadata index it has followed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Partitions {
     table: ArcSwap<Table>,
-    applied: watch::Sender<u64>,
+    applied: watch::Sender<Applied>,
 }
 
-impl Default for Partitions {
-    fn default() -> Self {
-        Partitions { table: ArcSwap::default(), applied: watch::Sender::new(0) }
-    }
+/// How far the table has followed the metadata.
+#[derive(Clone, Copy, Debug, Default)]
+struct Applied {
+    index: u64,
+    /// Nobody follows any more.
+    ended: bool,
 }
 
 impl Partitions {
@@ -94,16 +96,24 @@ impl Partitions {
     }
     /// Metadata index that the table has followed to.
     pub fn applied(&self) -> u64 {
-        *self.applied.borrow()
+        self.applied.borrow().index
     }
-    /// Waits until the table has followed the metadata to `index` (an image's index after a proposal): what was created is known here then.
-    pub async fn wait_applied(&self, index: u64) {
+    /// Waits until the table has followed the metadata to `index` (an image's index after a proposal): what was created is known here then. False when it never
+    /// will, since the broker is about to end.
+    #[must_use]
+    pub async fn wait_applied(&self, index: u64) -> bool {
+        let mut applied = self.applied.subscribe();
         // The sender lives as long as `self`.
-        let _ = self.applied.subscribe().wait_for(|applied| *applied >= index).await;
+        applied.wait_for(|applied| applied.index >= index || applied.ended).await.is_ok_and(|a| a.index >= index)
+    }
+
+    /// The table follows nothing from now on.
+    pub(super) fn end(&self) {
+        self.applied.send_modify(|applied| applied.ended = true);
     }
 
     pub(super) fn publish(&self, table: Table, index: u64) {
         self.table.store(Arc::new(table));
-        self.applied.send_replace(index);
+        self.applied.send_modify(|applied| applied.index = index);
     }
 }

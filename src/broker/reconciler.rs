@@ -19,8 +19,18 @@ use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
+/// Held while the metadata is followed; by whatever way that ends, nobody waits for the table any more.
+struct Following(Arc<Broker>);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.0.partitions.end();
+    }
+}
+
 /// Follows `images` from `current` on, for ever.
 pub(super) async fn follow(broker: Arc<Broker>, mut current: Arc<Image>, mut images: watch::Receiver<Arc<Image>>) {
+    let _following = Following(broker.clone());
     loop {
         let next = images.borrow_and_update().clone();
         if next.index != current.index {

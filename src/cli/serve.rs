@@ -40,7 +40,7 @@ pub(super) fn name_value(text: &str) -> Result<(String, String), String> {
     Ok((name.trim().to_owned(), value.trim().to_owned()))
 }
 
-/// Runs the broker; returns when it was stopped (0) or could not start (2).
+/// Runs the broker; returns when it was stopped (0), could not start or could not go on (2).
 pub fn run(args: ServeArgs) -> ExitCode {
     logging(&args.log_format);
     match serve(args) {
@@ -85,6 +85,9 @@ fn serve(args: ServeArgs) -> Result<(), String> {
         ),
         false => None,
     };
+    if let Some(directory) = &throw_away {
+        tracing::info!(directory = %directory.path().display(), "throw-away data directory");
+    }
     let data_dir = throw_away.as_ref().map_or(args.data_dir.clone(), |d| Some(d.path().to_owned()));
     let config = args.load(data_dir.clone())?;
     for warning in config.warnings() {
@@ -116,23 +119,29 @@ async fn until_stopped(config: Config, again: impl Fn() -> Result<Config, String
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    println!("ready kafka={} http={}", node.kafka(), node.http());
-    let _ = std::io::stdout().flush();
-    loop {
+    // Whoever started it may not listen (any more).
+    let mut out = std::io::stdout();
+    let _ = writeln!(out, "ready kafka={} http={}", node.kafka(), node.http()).and_then(|()| out.flush());
+    let died = loop {
         tokio::select! {
             biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break None,
+            _ = interrupt.recv() => break None,
+            reason = node.died() => break Some(reason),
             _ = hang_up.recv() => match again() {
                 Ok(new) => node.reload(&new),
                 Err(e) => tracing::error!(error = e, "settings were not read anew: all stay as they were"),
             },
         }
-    }
+    };
     tracing::info!("stopping");
+    let result = match died {
+        Some(reason) => Err(format!("stopped, since {reason}; the next start recovers")),
+        None => Ok(()),
+    };
     tokio::select! {
         biased;
-        () = node.stop() => Ok(()),
+        () = node.stop() => result,
         _ = terminate.recv() => Err("stopped at once by a second signal; the next start recovers".into()),
         _ = interrupt.recv() => Err("stopped at once by a second signal; the next start recovers".into()),
         () = tokio::time::sleep(stop_timeout + Duration::from_secs(5)) => Err(format!("not stopped within {} s; the next start recovers", stop_timeout.as_secs())),

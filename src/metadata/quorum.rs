@@ -139,6 +139,11 @@ impl Quorum {
         self.0.consensus.is_full()
     }
 
+    /// Waits until raft has ended by a panic; says so in one sentence. An orderly stop says nothing.
+    pub async fn died(&self) -> String {
+        self.0.consensus.died().await
+    }
+
     /// Stops raft; the log is closed cleanly. Proposals under way are answered `Stopping` or finish.
     pub async fn stop(&self) {
         self.0.stopping.store(true, Ordering::Release);

@@ -1,6 +1,6 @@
 //! Appending as the leader.
 
-use super::{Effects, Partition, PartitionError, Phase, producers::Verdict, waiters::Goal};
+use super::{Effects, Partition, PartitionError, Phase, flusher, producers::Verdict, waiters::Goal};
 use crate::{config::TopicSettings, limits::UNPACKED_BATCH_BYTES_MAX, wire::codec};
 use millstream_storage::{
     Batch, TimestampType,
@@ -51,6 +51,19 @@ pub fn check(bytes: &[u8], settings: &TopicSettings, now_ms: i64) -> Result<Batc
         check_records(&header, &bytes[HEADER_BYTES..size_bytes], settings.cleanup_compact)?;
     }
     Ok(header)
+}
+
+/// What an acknowledgement of records that end at `next_offset` waits for. `flush_now`: flush.messages wants them on disk before it.
+fn wait_for(acks: i16, settings: &TopicSettings, flush_now: bool, next_offset: i64) -> Option<(Goal, i64)> {
+    let goal = match acks {
+        0 => return None,
+        // The watermark of a durable topic waits for every replica's disk, this one's included; and it is what a reader goes by.
+        -1 if settings.durable || !flush_now => Goal::Watermark,
+        // The watermark of a relaxed topic with one replica passes the records with their append, so that the disk is all that is left to wait for.
+        _ if flush_now => Goal::Durable,
+        _ => return None,
+    };
+    Some((goal, next_offset))
 }
 
 /// Looks at each record of a batch, unpacked first where it is compressed: as many as the header says, offset deltas 0, 1, 2 and so on, with a key where one is needed.
@@ -112,11 +125,15 @@ impl Partition {
         let mut phase = self.lock();
         let Phase::Open(open) = &mut *phase else { return Err(phase.refusal()) };
         if let Verdict::Duplicate { base_offset, last_offset, timestamp } = open.producers.check(header)? {
-            let log_start = open.log.reader().log_start();
+            let (log_start, durable_end) = (open.log.reader().log_start(), open.log.reader().durable_end());
             drop(phase);
             let log_append_time_ms = if settings.log_append_time { timestamp } else { -1 };
-            // It waits as the original does.
-            let wait = (acks == -1).then_some((Goal::Watermark, last_offset + 1));
+            // It waits as the original does. How many records were unflushed then is not known any more: with flush.messages it is flushed in any case.
+            let flush_now = settings.flush_messages < i64::MAX && durable_end <= last_offset;
+            if flush_now {
+                effects.dirty.push(self.clone());
+            }
+            let wait = wait_for(acks, &settings, flush_now, last_offset + 1);
             return Ok(Appended { base_offset, log_append_time_ms, log_start, wait });
         }
         let appended = open.log.append_as_leader(bytes, header, leader_epoch, kind, now_ms).inspect_err(|e| {
@@ -147,23 +164,16 @@ impl Partition {
         if settings.durable || flush_now {
             effects.dirty.push(self.clone());
         } else {
-            let period_ms = settings.flush_ms.clamp(1, super::flusher::BACKGROUND_MS);
-            self.shared.flusher.mark_relaxed(self, period_ms as u64, dirty_bytes >= BACKGROUND_BYTES);
+            self.shared.flusher.mark_relaxed(self, flusher::period_ms(&settings), dirty_bytes >= BACKGROUND_BYTES);
         }
         if !settings.durable {
             self.settle(&mut effects.wakers);
         }
-        let wait = match acks {
-            0 => None,
-            _ if flush_now => Some((Goal::Durable, next_offset)),
-            -1 => Some((Goal::Watermark, next_offset)),
-            _ => None,
-        };
         Ok(Appended {
             base_offset: appended.base_offset,
             log_append_time_ms: appended.log_append_time_ms,
             log_start,
-            wait,
+            wait: wait_for(acks, &settings, flush_now, next_offset),
         })
     }
 

@@ -16,6 +16,7 @@ pub mod leader;
 pub mod producers;
 #[cfg(test)]
 mod tests;
+pub mod vital;
 pub mod waiters;
 
 use crate::{
@@ -36,7 +37,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard,
-        atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering},
     },
 };
 use tokio::sync::{Notify, oneshot, watch};
@@ -91,8 +92,8 @@ pub struct Partition {
     waiters: Waiters,
     /// On the flusher's queue.
     queued: AtomicBool,
-    /// On the list of those that are flushed in the background.
-    background: AtomicBool,
+    /// Number of its entry on the list of those that are flushed in the background, 0 = none. Written under that list's lock.
+    background: AtomicU32,
     /// The flusher is to see to the producers' snapshot.
     snapshot_due: AtomicBool,
     /// Nothing will be acknowledged any more: a flush failed, or a panic under the lock.
@@ -246,7 +247,7 @@ impl Partition {
             state: Mutex::new(Phase::Cold),
             waiters: Waiters::default(),
             queued: AtomicBool::new(false),
-            background: AtomicBool::new(false),
+            background: AtomicU32::new(0),
             snapshot_due: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
@@ -306,13 +307,22 @@ impl Partition {
     }
 
     /// The topic's settings changed: the log follows.
-    pub fn settings_changed(&self) {
+    pub fn settings_changed(self: &Arc<Self>) {
         let settings = self.topic.settings.load_full();
-        if let Phase::Open(open) = &mut *self.lock() {
-            open.log.set_config(settings.log_of(self.id().topic_id, self.index));
-        }
-        // What was relaxed and is durable now wants its flush, what was durable and is relaxed now is visible.
+        let unflushed = match &mut *self.lock() {
+            Phase::Open(open) => {
+                open.log.set_config(settings.log_of(self.id().topic_id, self.index));
+                open.log.reader().dirty_bytes() > 0
+            }
+            _ => false,
+        };
+        // What was relaxed and is durable now wants its flush, what was durable and is relaxed now is visible and has a time to be flushed.
         let mut effects = Effects::default();
+        if unflushed && settings.durable {
+            effects.dirty.push(self.clone());
+        } else if unflushed {
+            self.shared.flusher.remark_relaxed(self, flusher::period_ms(&settings));
+        }
         self.settle(&mut effects.wakers);
     }
 
@@ -370,16 +380,16 @@ impl Partition {
         self.touch(self.shared.env.now_ms());
         let offsets = self.offsets()?;
         if query.last_fetched_epoch >= 0 {
-            let end = reader.end_of_epoch(query.last_fetched_epoch);
-            match end {
+            match self.end_of_epoch(reader, query.last_fetched_epoch) {
                 Some((epoch, end)) if epoch < query.last_fetched_epoch || end < query.offset => {
                     return Ok(Read { offsets, slice: None, diverging: Some((epoch, end)) });
                 }
-                // Nothing of that epoch or below: what the reader has is none of ours.
-                None if reader.latest_epoch() >= 0 => {
-                    return Ok(Read { offsets, slice: None, diverging: Some((-1, -1)) });
+                Some(_) => {}
+                // As in Kafka: there is nothing the reader could truncate to.
+                None => {
+                    let (offset, start, end) = (query.offset, offsets.log_start, offsets.log_end);
+                    return Err(PartitionError::OffsetOutOfRange { offset, start, end });
                 }
-                _ => {}
             }
         }
         let (offset, start, end) = (query.offset, offsets.log_start, offsets.log_end);
@@ -391,6 +401,18 @@ impl Partition {
         }
         let slice = reader.read(offset, query.bytes_max, offsets.high_watermark, query.at_least_one)?;
         Ok(Read { offsets, slice, diverging: None })
+    }
+
+    /// KIP-101: the largest epoch ≤ `epoch` and the offset at which it ends; `None` for an epoch that never was. As in Kafka a leader's own epoch is known before
+    /// its first record.
+    pub fn end_of_epoch(&self, reader: &LogReader, epoch: i32) -> Option<(i32, i64)> {
+        let (latest, leader_epoch) = (reader.latest_epoch(), self.leader().1);
+        if epoch > latest && (0..=leader_epoch).contains(&epoch) {
+            // Nothing was written after the latest epoch.
+            let known = if epoch == leader_epoch || latest < 0 { epoch } else { latest };
+            return Some((known, reader.log_end()));
+        }
+        reader.end_of_epoch(epoch)
     }
 
     /// A poll at the end of a cold log needs no log.

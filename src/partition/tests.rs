@@ -14,6 +14,7 @@ const NOW: i64 = 1_700_000_000_000;
 /// A partition with its directory; the topic has `overrides`.
 struct World {
     directory: Directory,
+    vital: vital::Vital,
     shared: Arc<Shared>,
     overrides: BTreeMap<String, String>,
 }
@@ -29,8 +30,9 @@ impl World {
         };
         let directory = Directory::open(env.disk().clone(), path, options).unwrap();
         let metrics = Metrics::new();
+        let vital = vital::Vital::new(&env, &directory);
         let shared = Arc::new(Shared {
-            flusher: Flusher::start(&env, &directory, &metrics),
+            flusher: Flusher::start(&vital, &metrics),
             env: env.clone(),
             directory: directory.clone(),
             metrics,
@@ -45,7 +47,7 @@ impl World {
             crowded: Notify::new(),
         });
         let overrides = overrides.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        World { directory, shared, overrides }
+        World { directory, vital, shared, overrides }
     }
 
     fn partition(&self) -> Arc<Partition> {
@@ -293,6 +295,115 @@ async fn relaxed_records_are_flushed_in_the_background_after_five_seconds() {
     assert!(acks.done().await.is_empty());
     let waited = started.elapsed().as_millis() as i64;
     assert!((1..=flusher::BACKGROUND_MS + 1).contains(&waited), "{waited} ms");
+}
+
+/// Gives the topic of `p` other settings, as the reconciler does.
+fn change(p: &Arc<Partition>, overrides: &[(&str, &str)]) {
+    let overrides = overrides.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    p.topic().settings.store(Arc::new(Config::local("/nowhere").topic(&overrides, &Default::default())));
+    p.settings_changed();
+}
+
+/// How long it takes until all that `p` holds is durable, ms.
+async fn durable_after_ms(p: &Arc<Partition>) -> i64 {
+    let (acks, started) = (Acks::new(), tokio::time::Instant::now());
+    p.park(Goal::Durable, p.offsets().unwrap().log_end, 0, &acks).unwrap();
+    assert!(acks.done().await.is_empty());
+    started.elapsed().as_millis() as i64
+}
+
+#[tokio::test(start_paused = true)]
+async fn changed_settings_move_the_flush_of_what_is_there() {
+    let relaxed = ("millstream.durability", "page-cache");
+    let world = simulated(&SimDisk::new(), &[relaxed]);
+    let p = world.partition();
+    append(&p, &batch(ANYONE, 1), 1).await.unwrap();
+    change(&p, &[relaxed, ("flush.ms", "10")]);
+    let ms = durable_after_ms(&p).await;
+    assert!((1..=11).contains(&ms), "flush.ms is shorter now: {ms} ms");
+    // The time that it had before does not count any more.
+    change(&p, &[relaxed]);
+    tokio::time::advance(Duration::from_millis(1000)).await;
+    append(&p, &batch(ANYONE, 1), 1).await.unwrap();
+    let ms = durable_after_ms(&p).await;
+    assert!((flusher::BACKGROUND_MS - 1..=flusher::BACKGROUND_MS + 1).contains(&ms), "{ms} ms");
+    append(&p, &batch(ANYONE, 1), 1).await.unwrap();
+    change(&p, &[]);
+    let ms = durable_after_ms(&p).await;
+    assert!(ms <= 1, "durable now: {ms} ms");
+    assert_eq!(p.offsets().unwrap().high_watermark, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_flush_messages_a_retry_waits_for_the_disk_as_the_original_does() {
+    let world = simulated(&SimDisk::new(), &[("millstream.durability", "page-cache"), ("flush.messages", "1")]);
+    let p = world.partition();
+    p.open().await.unwrap();
+    let bytes = batch((5, 0, 0), 2);
+    let header = check(&bytes, &p.topic().settings.load(), NOW).unwrap();
+    // Keeps the original's own flush from starting.
+    let mut held = Effects::default();
+    for acks in [1, -1] {
+        let appended = p.append_as_leader(&bytes, &header, acks, NOW, &mut held).unwrap();
+        assert_eq!((appended.base_offset, appended.wait), (0, Some((Goal::Durable, 2))), "acks={acks}");
+    }
+    let again = append(&p, &bytes, 1).await.unwrap();
+    assert_eq!((again.base_offset, again.wait), (0, Some((Goal::Durable, 2))));
+    let flushed = tokio::time::timeout(Duration::from_secs(1), acknowledged(&p, again)).await;
+    assert_eq!(flushed, Ok(true), "the retry starts the flush itself");
+    assert_eq!(p.reader.load().as_ref().unwrap().durable_end(), 2);
+    // On disk already: nothing to wait for.
+    assert_eq!(append(&p, &bytes, 1).await.unwrap().wait, None);
+    assert_eq!(append(&p, &bytes, 0).await.unwrap().wait, None);
+    drop(held);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_flush_messages_acks_all_of_a_durable_topic_waits_for_the_watermark() {
+    let world = simulated(&SimDisk::new(), &[("flush.messages", "1")]);
+    let p = world.partition();
+    for (sequence, again) in [(0, false), (0, true)] {
+        let mut held = Effects::default();
+        let bytes = batch((5, 0, sequence), 1);
+        let header = check(&bytes, &p.topic().settings.load(), NOW).unwrap();
+        p.open().await.unwrap();
+        let mut wait = |acks| p.append_as_leader(&bytes, &header, acks, NOW, &mut held).unwrap().wait;
+        assert_eq!(wait(-1), Some((Goal::Watermark, 1)), "again: {again}");
+        assert_eq!(wait(1), Some((Goal::Durable, 1)), "again: {again}");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_an_epoch_that_never_was_is_out_of_range_and_does_not_spin() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = real(dir.path(), &[("millstream.durability", "page-cache")]);
+    let p = world.partition();
+    p.open().await.unwrap();
+    let read = |offset, last_fetched_epoch| p.read(&Query { last_fetched_epoch, ..query(offset) });
+    // The leader's epoch is 3, and known before its first record.
+    assert_eq!(read(0, 3).unwrap().diverging, None);
+    assert_eq!(read(5, 3).unwrap().diverging, Some((3, 0)));
+    assert!(matches!(read(0, 4), Err(PartitionError::OffsetOutOfRange { offset: 0, start: 0, end: 0 })));
+    append(&p, &batch(ANYONE, 2), -1).await.unwrap();
+    assert_eq!(base_offsets(&read(0, 3).unwrap()), [0]);
+    assert_eq!(base_offsets(&read(0, 2).unwrap()), [0], "older than all known: ends where the first one begins");
+    assert_eq!(read(1, 2).unwrap().diverging, Some((2, 0)));
+    assert!(matches!(read(1, 4), Err(PartitionError::OffsetOutOfRange { offset: 1, start: 0, end: 2 })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_vital_task_that_panics_fails_the_directory_and_says_why_and_one_that_ends_does_not() {
+    let world = simulated(&SimDisk::new(), &[]);
+    world.vital.spawn("good one", async {}).await.unwrap();
+    let aborted = world.vital.spawn("aborted one", std::future::pending());
+    aborted.abort();
+    assert!(aborted.await.unwrap_err().is_cancelled());
+    let quiet = tokio::time::timeout(Duration::from_secs(60), world.vital.died()).await;
+    assert!(quiet.is_err() && world.directory.failure().is_none());
+    world.vital.spawn("bad one", async { panic!("of all {}", "things") }).await.unwrap();
+    world.vital.spawn("next one", async { panic!("too") }).await.unwrap();
+    assert_eq!(&*world.vital.died().await, "the bad one panicked: of all things");
+    assert_eq!(world.directory.failure().unwrap(), "the bad one panicked: of all things");
 }
 
 #[tokio::test]

@@ -90,6 +90,12 @@ impl Node {
         &self.broker
     }
 
+    /// Waits until something that the node cannot live without has died (see [`Broker::died`]); gives one sentence for the person who runs it. Stop the node then,
+    /// and end the process: the next start recovers.
+    pub async fn died(&self) -> String {
+        self.broker.died().await.to_string()
+    }
+
     /// Takes over settings read anew (SIGHUP); says in the log what wants a restart.
     pub fn reload(&self, new: &Config) {
         let restart = self.broker.reload(new);

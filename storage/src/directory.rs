@@ -328,6 +328,11 @@ impl Directory {
         Flushed { ends }
     }
 
+    /// Takes no more writes from now on, until the directory is opened anew: what saw to them is gone. The first reason stays.
+    pub fn fail(&self, reason: &str) {
+        self.inner.register.health.fail(reason.to_string());
+    }
+
     /// Why the directory takes no more writes, if so.
     pub fn failure(&self) -> Option<String> {
         self.inner.register.health.failure()

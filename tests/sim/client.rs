@@ -110,17 +110,27 @@ impl Client {
     }
 
     /// Kafka's code.
-    pub async fn create_topic(&self, partitions: i32) -> i16 {
-        let config = CreatableTopicConfig::default()
-            .with_name(StrBytes::from_static_str("segment.bytes"))
-            .with_value(Some(StrBytes::from_static_str("1048576")));
+    pub async fn create_topic(&self, partitions: i32, durability: &'static str) -> i16 {
+        let config = |(name, value)| {
+            CreatableTopicConfig::default()
+                .with_name(StrBytes::from_static_str(name))
+                .with_value(Some(StrBytes::from_static_str(value)))
+        };
+        let configs = [("segment.bytes", "1048576"), ("millstream.durability", durability)].map(config);
         let topic = CreatableTopic::default()
             .with_name(TopicName(StrBytes::from_static_str(TOPIC)))
             .with_num_partitions(partitions)
             .with_replication_factor(1)
-            .with_configs(vec![config]);
+            .with_configs(configs.into());
         let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(30_000);
         self.send(5, &request).await.await.topics[0].error_code
+    }
+
+    /// Kafka's code.
+    pub async fn delete_topic(&self) -> i16 {
+        let names = vec![TopicName(StrBytes::from_static_str(TOPIC))];
+        let request = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(30_000);
+        self.send(4, &request).await.await.responses[0].error_code
     }
 
     /// Kafka's code and the low watermark.

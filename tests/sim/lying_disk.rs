@@ -1,4 +1,4 @@
-//! A disk whose syncs of partition logs answer `Ok` without syncing: what a broker without its flush would be. The checks must notice.
+//! A disk whose syncs of partition logs do something else: answer `Ok` without syncing (what a broker without its flush would be: the checks must notice), or panic.
 
 use millstream_storage::{
     Disk, DiskFile,
@@ -8,56 +8,85 @@ use millstream_storage::{
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 /// See the module.
 #[derive(Debug, Clone)]
-pub struct LyingDisk(pub SimDisk);
+pub struct LyingDisk {
+    disk: SimDisk,
+    /// When there is one: syncs are honest, but panic while it is set.
+    panics: Option<Arc<AtomicBool>>,
+}
+
+impl LyingDisk {
+    /// One that lies.
+    pub fn new(disk: &SimDisk) -> LyingDisk {
+        LyingDisk { disk: disk.clone(), panics: None }
+    }
+
+    /// One that panics while the switch is set.
+    pub fn panicking(disk: &SimDisk, switch: &Arc<AtomicBool>) -> LyingDisk {
+        LyingDisk { disk: disk.clone(), panics: Some(switch.clone()) }
+    }
+}
 
 impl Disk for LyingDisk {
     fn open(&self, path: &Path, how: Open) -> io::Result<Arc<dyn DiskFile>> {
-        let file = self.0.open(path, how)?;
+        let file = self.disk.open(path, how)?;
         let of_a_topic = path.components().any(|c| c.as_os_str().to_string_lossy().starts_with("t-"));
         if of_a_topic && path.extension().is_some_and(|e| e == "log") {
-            return Ok(Arc::new(LyingFile(file)));
+            return Ok(Arc::new(LyingFile(file, self.panics.clone())));
         }
         Ok(file)
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.create_dir_all(path)
+        self.disk.create_dir_all(path)
     }
     fn read_dir(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.0.read_dir(path)
+        self.disk.read_dir(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
+        self.disk.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_file(path)
+        self.disk.remove_file(path)
     }
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.0.remove_dir_all(path)
+        self.disk.remove_dir_all(path)
     }
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.0.sync_dir(path)
+        self.disk.sync_dir(path)
     }
     fn exists(&self, path: &Path) -> bool {
-        self.0.exists(path)
+        self.disk.exists(path)
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn std::any::Any + Send + Sync>> {
-        self.0.lock(path)
+        self.disk.lock(path)
     }
     fn space(&self, path: &Path) -> io::Result<(u64, u64)> {
-        self.0.space(path)
+        self.disk.space(path)
     }
     fn deterministic(&self) -> bool {
-        self.0.deterministic()
+        self.disk.deterministic()
     }
 }
 
 #[derive(Debug)]
-struct LyingFile(Arc<dyn DiskFile>);
+struct LyingFile(Arc<dyn DiskFile>, Option<Arc<AtomicBool>>);
+
+impl LyingFile {
+    fn instead(&self, honest: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
+        match &self.1 {
+            None => Ok(()),
+            Some(panics) if panics.load(Ordering::Relaxed) => panic!("a sync was told to"),
+            Some(_) => honest(),
+        }
+    }
+}
 
 impl DiskFile for LyingFile {
     fn path(&self) -> PathBuf {
@@ -79,10 +108,10 @@ impl DiskFile for LyingFile {
         self.0.set_len(len)
     }
     fn sync(&self) -> io::Result<()> {
-        Ok(())
+        self.instead(|| self.0.sync())
     }
-    fn sync_range(&self, _offset: u64, _len: u64) -> io::Result<()> {
-        Ok(())
+    fn sync_range(&self, offset: u64, len: u64) -> io::Result<()> {
+        self.instead(|| self.0.sync_range(offset, len))
     }
     fn map(&self, len: usize, writable: bool) -> io::Result<memmap2::MmapRaw> {
         self.0.map(len, writable)

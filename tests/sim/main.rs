@@ -5,4 +5,5 @@
 mod client;
 mod history;
 mod lying_disk;
+mod panics;
 mod power;

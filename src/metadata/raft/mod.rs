@@ -181,6 +181,20 @@ impl Consensus {
         self.failure.get()
     }
 
+    /// Waits until raft has ended by a panic; says so in one sentence. Any other end says nothing: a failed log has made the node read-only.
+    pub(super) async fn died(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let state = metrics.borrow_and_update().running_state.clone();
+            match state {
+                Ok(()) if metrics.changed().await.is_ok() => {}
+                // Its core went away without a last word, or with this one.
+                Ok(()) | Err(Fatal::Panicked) => return "the metadata quorum panicked".to_string(),
+                Err(_) => std::future::pending().await,
+            }
+        }
+    }
+
     /// Makes durable what the start left to be, and keeps a little room on the disk for commands that make more. To be called once, soon after
     /// the start, when it delays nobody.
     pub(super) async fn settle(&self) {
