@@ -1,6 +1,6 @@
 //! Produce (key 0).
 //!
-//! Served: v3–13 (record batches v2). v0–2 are advertised and close the connection, as in Kafka. v8+ carry an error message, v10+ the current leader where this broker is not it,
+//! Served: v3–13 (record batches v2). v0–2 are advertised and close the connection, as in Kafka. v7+ may send zstd, v8+ carry an error message, v10+ the current leader where this broker is not it,
 //! v13+ name topics by id.
 //!
 //! The accept stage appends; what acks=all has to wait for overlaps with the requests behind it. One bad partition fails alone.
@@ -33,8 +33,12 @@ use millstream_storage::Batch;
 use std::{sync::Arc, time::Duration};
 use uuid::Uuid;
 
+/// First version whose clients may send zstd (KIP-110).
+const ZSTD: i16 = 7;
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 13;
+/// The codec's number in a batch's attributes.
+const CODEC_ZSTD: u8 = 4;
 
 /// A partition of the response that waits.
 struct Waiting {
@@ -63,6 +67,7 @@ pub(super) async fn handle(request: Request<'_>, message: ProduceRequest) -> Out
                 Some(error) => Err(error.into()),
                 None => {
                     let found = find(broker, version, &topic.name, topic.topic_id, data.index);
+                    let found = found.and_then(|p| check_codec(version, data.records.as_deref()).map(|()| p));
                     append(broker, found, data.records, acks, now_ms, &mut effects, &mut opening).await
                 }
             };
@@ -112,6 +117,12 @@ fn find(broker: &Broker, version: i16, name: &str, id: Uuid, index: i32) -> Resu
         table.by_name(name).ok_or(ResponseError::UnknownTopicOrPartition)?
     };
     topic.partition(index).cloned().ok_or(ResponseError::UnknownTopicOrPartition)
+}
+
+/// A client of these versions sends no zstd.
+fn check_codec(version: i16, records: Option<&[u8]>) -> Result<(), ResponseError> {
+    let is_zstd = |bytes| Batch::parse(bytes).is_ok_and(|header| header.compression() == CODEC_ZSTD);
+    if version < ZSTD && records.is_some_and(is_zstd) { Err(ResponseError::UnsupportedCompressionType) } else { Ok(()) }
 }
 
 async fn append(

@@ -252,6 +252,27 @@ fn offsets_are_found_by_time_within_compressed_batches_too() {
 }
 
 #[test]
+fn zstd_needs_the_version_that_brought_it() {
+    let dir = temp();
+    let broker = Options::new(dir.path()).start();
+    let mut c = Client::connect(&broker.kafka);
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    let plain = BatchBuilder::new().producer(-1, -1, -1).record(now_ms(), None, Some(b"v"), &[]);
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    let zstd: Bytes = plain.build_with(4, &ruzstd::encoding::compress_to_vec(plain.payload(), level)).into();
+    for version in 3..=12 {
+        let want = if version < 7 { code::UNSUPPORTED_COMPRESSION_TYPE } else { 0 };
+        let mut produce = |batch: &Bytes| {
+            let response = c.call(version, &produce_request("a", &[(0, batch.clone())], -1));
+            response.responses[0].partition_responses[0].error_code
+        };
+        assert_eq!(produce(&zstd), want, "v{version}");
+        assert_eq!(produce(&plain.build().into()), 0, "v{version}, not compressed");
+    }
+    assert_eq!(c.list_offset("a", 0, -1), (0, -1, 10 + 6), "what was refused is not there");
+}
+
+#[test]
 fn leader_epochs_are_checked_and_their_ends_told() {
     let dir = temp();
     let broker = Options::new(dir.path()).start();

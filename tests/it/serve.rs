@@ -125,3 +125,32 @@ fn a_hang_up_reads_the_settings_file_anew_and_keeps_them_when_it_is_wrong() {
     assert_eq!(produce(), code::MESSAGE_TOO_LARGE);
     assert!(broker.alive());
 }
+
+#[test]
+fn an_ephemeral_broker_has_a_directory_that_goes_with_it() {
+    let dir = temp();
+    let directories = || -> Vec<_> { std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().path()).collect() };
+    let broker = Options::new(dir.path()).ephemeral().start();
+    let mut c = Client::connect(&broker.kafka);
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    assert_eq!(c.produce("a", 0, batch(ANYONE, now_ms(), &["x"]), -1).error_code, 0);
+    let made = directories();
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(made[0].join("meta.properties").exists() && made[0].join("a-0").exists());
+    let named = made[0].to_str().unwrap().to_string();
+    eventually("its log names it", || broker.stderr().contains(&named).then_some(()));
+    let (code, stderr) = broker.stop();
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(directories().is_empty(), "it is gone");
+}
+
+#[test]
+fn nobody_has_to_read_the_ready_line() {
+    let dir = temp();
+    let mut broker = Options::new(dir.path()).start_unheard();
+    assert_eq!(Client::connect(&broker.kafka).create_topic("a", 1, &[]), 0);
+    assert_eq!(broker.get("/readyz").0, 200);
+    assert!(broker.alive());
+    let (code, stderr) = broker.stop();
+    assert_eq!(code, Some(0), "{stderr}");
+}

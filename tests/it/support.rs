@@ -38,15 +38,29 @@ pub struct Options {
     pub kafka: String,
     args: Vec<String>,
     env: Vec<(String, OsString)>,
+    ephemeral: bool,
 }
 
 impl Options {
     pub fn new(dir: &Path) -> Options {
-        Options { dir: dir.to_owned(), kafka: "127.0.0.1:0".into(), args: Vec::new(), env: Vec::new() }
+        Options {
+            dir: dir.to_owned(),
+            kafka: "127.0.0.1:0".into(),
+            args: Vec::new(),
+            env: Vec::new(),
+            ephemeral: false,
+        }
     }
 
     pub fn set(mut self, name: &str, value: &str) -> Options {
         self.args.extend(["--set".into(), format!("{name}={value}")]);
+        self
+    }
+
+    /// With a throw-away data directory, which it makes in `dir`.
+    pub fn ephemeral(mut self) -> Options {
+        self.ephemeral = true;
+        self.env.push(("TMPDIR".into(), self.dir.clone().into()));
         self
     }
 
@@ -63,9 +77,11 @@ impl Options {
 
     fn command(&self) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_millstream"));
-        c.args(["serve", "--http", "127.0.0.1:0", "--kafka", &self.kafka, "--data-dir"])
-            .arg(&self.dir)
-            .args(&self.args);
+        c.args(["serve", "--http", "127.0.0.1:0", "--kafka", &self.kafka]).args(&self.args);
+        match self.ephemeral {
+            true => c.arg("--ephemeral"),
+            false => c.arg("--data-dir").arg(&self.dir),
+        };
         // What steers the tests is no setting of the broker.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
             c.env_remove(name);
@@ -88,19 +104,29 @@ impl Options {
         child.wait().unwrap();
     }
 
+    /// Starts one whose stdout nobody reads; its addresses are taken from the log.
+    pub fn start_unheard(&self) -> Broker {
+        let began = Instant::now();
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut child = self.command().stdout(writer).spawn().unwrap();
+        let (stderr, reader) = gather(&mut child);
+        let field = |name: &str| {
+            eventually("the log has the addresses", || {
+                let text = stderr.lock().unwrap();
+                let line = text.lines().find(|line| line.contains(" ready "))?;
+                Some(line.split(' ').find_map(|f| f.strip_prefix(name))?.to_string())
+            })
+        };
+        let (kafka, http) = (field("kafka="), field("http="));
+        Broker { child: Some(child), kafka, http, stderr, reader: Some(reader), ready_after: began.elapsed() }
+    }
+
     /// Starts; gives exit status and stderr when the broker ends before it is ready.
     pub fn try_start(&self) -> Result<Broker, (ExitStatus, String)> {
         let began = Instant::now();
         let mut child = self.command().spawn().unwrap();
-        let stderr = Arc::new(Mutex::new(String::new()));
-        let mut err = child.stderr.take().unwrap();
-        let sink = stderr.clone();
-        let reader = std::thread::spawn(move || {
-            let mut buf = [0; 4096];
-            while let Ok(n @ 1..) = err.read(&mut buf) {
-                sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..n]));
-            }
-        });
+        let (stderr, reader) = gather(&mut child);
         let (tx, rx) = mpsc::channel();
         let out = child.stdout.take().unwrap();
         std::thread::spawn(move || {
@@ -132,6 +158,20 @@ impl Options {
             }
         }
     }
+}
+
+/// Gathers what it writes to stderr.
+fn gather(child: &mut Child) -> (Arc<Mutex<String>>, std::thread::JoinHandle<()>) {
+    let stderr = Arc::new(Mutex::new(String::new()));
+    let mut err = child.stderr.take().unwrap();
+    let sink = stderr.clone();
+    let reader = std::thread::spawn(move || {
+        let mut buf = [0; 4096];
+        while let Ok(n @ 1..) = err.read(&mut buf) {
+            sink.lock().unwrap().push_str(&String::from_utf8_lossy(&buf[..n]));
+        }
+    });
+    (stderr, reader)
 }
 
 /// A running broker; killed when dropped.
