@@ -724,6 +724,11 @@ impl Log {
         let path = segment::file_name(&shared.dir, end, "log");
         let new = path.with_extension("log.new");
         let make = || {
+            // No flush after this finds a new name to sync it for.
+            match shared.disk.open(&shared.dir.join("partition.metadata"), Open::Write).and_then(|file| file.sync()) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                done => done?,
+            }
             let file = shared.disk.open(&new, Open::Create)?;
             file.set_len(0)?;
             file.sync()?;

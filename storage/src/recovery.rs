@@ -529,12 +529,12 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Makes `partition.metadata` say whose directory this is: a crash before the first flush may have left it empty. (A full disk keeps
+    /// Makes `partition.metadata` say whose directory this is: a crash before the first flush may have left it empty, or a part of it. (A full disk keeps
     /// it so.) The topic id of another partition does not come here: its directory is not opened.
     fn restore_metadata(&self) -> io::Result<()> {
         let path = self.o.dir.join("partition.metadata");
         let there = checkpoint::read_plain(self.disk(), &path).ok().flatten();
-        if there.is_some_and(|bytes| bytes.starts_with(b"version")) {
+        if there.is_some_and(|bytes| crate::names::parse_partition_metadata(&bytes).is_some()) {
             return Ok(());
         }
         let write = || {

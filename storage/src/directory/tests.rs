@@ -733,3 +733,15 @@ fn a_producer_snapshot_of_records_that_a_crash_took_is_gone_for_good() {
         assert_eq!(log.producer_snapshots(), [], "seed {seed}");
     }
 }
+
+#[test]
+fn whose_directory_it_is_survives_where_a_log_begins_with_a_truncation() {
+    for seed in 0..20 {
+        let disk = SimDisk::new();
+        let directory = open(&disk);
+        let mut log = directory.open_log(id(1, 0), "t", small(), 1_000).unwrap();
+        log.truncate_fully_and_start_at(5).unwrap();
+        let disk = disk.crash(seed);
+        assert_eq!(partition_of(&disk, Path::new("/d/t-0")).unwrap(), Some(id(1, 0)), "seed {seed}");
+    }
+}
