@@ -297,7 +297,10 @@ impl Run {
     fn reopen(&mut self, opened: &mut Opened, p: usize) -> Result<(), String> {
         let result = opened.directory.open_log(id(p), "topic", self.config.clone(), self.now_ms);
         if let Some(log) = self.tolerated("open log again", opened, result)? {
+            // A deletion that failed may still be carried out by the next start.
+            let start_max = self.models[p].start_max;
             self.models[p] = check(&log, &self.models[p]).map_err(|e| format!("partition {p} opened again: {e}"))?;
+            self.models[p].start_max = self.models[p].start_max.max(start_max);
             opened.logs[p] = Some(log);
         }
         Ok(())
