@@ -154,8 +154,8 @@ pub(crate) struct OpenLog {
     pub now_ms: i64,
 }
 
-/// Batches of this size or more are written through the file rather than the map.
-const PWRITE_BYTES_MIN: usize = 32 << 10;
+/// Batches of this size, a page, or more are written through the file rather than the map (`docs/decisions/0002`).
+const PWRITE_BYTES_MIN: usize = 4 << 10;
 /// Allocation steps: the file's own size, within these.
 const ALLOCATE_BYTES_MIN: u64 = 64 << 10;
 const ALLOCATE_BYTES_MAX: u64 = 64 << 20;
