@@ -118,8 +118,16 @@ impl Partition {
         }
     }
 
-    /// Files of this partition were deleted: they are unlinked when their delay has passed.
+    /// Files of this partition were deleted: they are unlinked when their delay has passed, on a full disk at once.
     pub(super) fn sweep_later(&self) {
         self.shared.sweep.after(self.topic.settings.load().log.file_delete_delay_ms);
+        self.hurry_when_full();
+    }
+
+    /// Something was deleted: while the disk is full it goes without its delay.
+    pub(super) fn hurry_when_full(&self) {
+        if self.shared.room_wanted_bytes.load(Ordering::Acquire) > 0 {
+            self.shared.disk_full.notify_one();
+        }
     }
 }

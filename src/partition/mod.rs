@@ -690,6 +690,7 @@ impl Partition {
         // The first sweep sets the delay going.
         self.shared.sweep.after(0);
         self.shared.sweep.after(60_000);
+        self.hurry_when_full();
         self.waiters.moved(&mut Wakers::default());
     }
 
