@@ -554,7 +554,6 @@ fn the_repository_names_no_private_places() {
         "www.apache.org",
         "www.w3.org",
         "docs.rs",
-        "crates.io",
         "www.rfc-editor.org",
         "keepachangelog.com",
         "semver.org",
