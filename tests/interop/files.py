@@ -1,0 +1,71 @@
+"""Apache Kafka's dump tool, and our own, against the files of a broker that was stopped."""
+import glob, json, os, re
+from harness import equal, run, test
+from java import CLASSPATH
+
+FIELDS = ["baseOffset", "lastOffset", "count", "baseSequence", "lastSequence", "producerId", "producerEpoch", "partitionLeaderEpoch",
+          "isTransactional", "isControl", "position", "CreateTime", "LogAppendTime", "size", "magic", "compresscodec", "crc", "isvalid"]
+
+
+def kafka_dump(files):
+    """Kafka's dump of each file: a list of batches, and of the records in them."""
+    out = run("java", "-cp", CLASSPATH, "org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files", ",".join(files), timeout=300).stdout
+    found, current = {}, None
+    for line in out.splitlines():
+        if line.startswith("Dumping "):
+            current = found.setdefault(line[len("Dumping "):], ([], []))
+        elif line.startswith("baseOffset: "):
+            current[0].append({k: v for k, v in re.findall(r"(\w+): (\S+)", line) if k in FIELDS})
+        elif line.startswith("| offset: "):
+            current[1].append({k: int(v) for k, v in re.findall(r"(\w+): (-?\d+)", line) if k in ("offset", "CreateTime", "keySize", "valueSize")})
+        elif not line.startswith("Log starting offset"):
+            raise AssertionError(f"Kafka's dump tool says: {line}")
+    return found
+
+
+def our_dump(binary, file):
+    text = lambda v: str(v).lower() if isinstance(v, bool) else str(v)
+    lines = [json.loads(l) for l in run(binary, "log", "dump", "--records", "--output", "json", file).stdout.split("\n") if l]
+    records = [{"offset": r["offset"], "CreateTime": r["timestamp"], "keySize": r["keySize"], "valueSize": r["valueSize"]} for l in lines for r in l.get("records", [])]
+    return [{k: text(v) for k, v in l.items() if k in FIELDS} for l in lines], records
+
+
+def dumps_agree(binary, data):
+    logs = sorted(f for f in glob.glob(f"{data}/*/*.log") if os.path.basename(os.path.dirname(f)).startswith(("java-", "kcat-", "rolled-")))
+    if len(logs) < 40:
+        raise AssertionError(f"only {len(logs)} logs to compare")
+    batches = 0
+    kafka = kafka_dump(logs)
+    for file in logs:
+        theirs, their_records = kafka[file]
+        ours, our_records = our_dump(binary, file)
+        equal(theirs, ours, file)
+        batches += len(ours)
+        compressed = any(b["compresscodec"] != "none" for b in ours)
+        if not compressed:
+            equal(their_records, our_records, f"records of {file}")
+    if batches < 500:
+        raise AssertionError(f"only {batches} batches to compare")
+    print(f"        {len(logs)} logs, {batches} batches compared", flush=True)
+
+
+def indexes_agree(data):
+    files = sorted(f for kind in ("index", "timeindex", "snapshot") for f in glob.glob(f"{data}/*/*.{kind}") if os.path.basename(os.path.dirname(f)).startswith(("java-", "rolled-")))
+    if not any(f.endswith(".timeindex") for f in files):
+        raise AssertionError("no time index to look at")
+    out = run("java", "-cp", CLASSPATH, "org.apache.kafka.tools.DumpLogSegments", "--files", ",".join(files), timeout=300)
+    for word in ("ismatch", "rror", "xception", "orrupt"):
+        bad = [l for l in (out.stdout + out.stderr).splitlines() if word in l]
+        if bad:
+            raise AssertionError(bad[0])
+    entries = len(re.findall(r"^(offset|timestamp): ", out.stdout, re.M))
+    if entries < 20:
+        raise AssertionError(f"only {entries} index entries")
+    print(f"        {len(files)} index files and snapshots, {entries} entries", flush=True)
+
+
+def tests(binary, data, broker):
+    test("log: a clean stop ends with exit code 0", lambda: equal(0, broker.stop(), "exit code"))
+    test("log: verify finds no damage", lambda: run(binary, "log", "verify", data))
+    test("log: Kafka's dump tool and `millstream log dump` agree", lambda: dumps_agree(binary, data))
+    test("log: Kafka's dump tool finds the indexes and snapshots in order", lambda: indexes_agree(data))

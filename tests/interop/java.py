@@ -1,0 +1,23 @@
+"""Apache Kafka's own Java client; java/ is a Maven project with one main class a theme."""
+import glob, os, subprocess
+from harness import HERE, program, run, test
+
+JAVA = os.path.join(HERE, "java")
+CLASSPATH = f"{JAVA}/target/classes:{JAVA}/target/lib/*"
+
+
+def build():
+    newest = max(os.path.getmtime(p) for p in [f"{JAVA}/pom.xml", *glob.glob(f"{JAVA}/src/main/java/*.java")])
+    stamp = f"{JAVA}/target/built"
+    if not os.path.exists(stamp) or os.path.getmtime(stamp) < newest:
+        subprocess.run(["mvn", "-q", "-B", "-f", f"{JAVA}/pom.xml", "package"], check=True)
+        open(stamp, "w").close()
+
+
+def rolled(broker):
+    """A topic with small segments, so that closed ones are looked at too."""
+    run("java", "-cp", CLASSPATH, "Rolled", broker, "rolled-1")
+
+
+def tests(broker):
+    program("java", ["java", "-cp", CLASSPATH, "Interop", broker])
