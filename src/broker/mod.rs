@@ -4,6 +4,7 @@
 //!
 //! State: the table is swapped by the reconciler alone; a session has a mutex of its own; settings are swapped when the image changes them.
 
+pub mod groups;
 pub mod partitions;
 mod producer_ids;
 pub mod reconciler;
@@ -50,6 +51,8 @@ pub struct Broker {
     pub directory: Directory,
     pub partitions: partitions::Partitions,
     pub sessions: sessions::Sessions,
+    /// Group coordinators that live here.
+    pub groups: groups::GroupShards,
     /// Bytes of requests that may wait for logs to be opened.
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
@@ -99,6 +102,7 @@ impl Broker {
         let broker = Arc::new(Broker {
             partitions: partitions::Partitions::default(),
             sessions: sessions::Sessions::new(settings.fetch_session_slots),
+            groups: groups::GroupShards::default(),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),
             producer_ids: producer_ids::ProducerIds::default(),

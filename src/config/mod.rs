@@ -81,6 +81,35 @@ pub struct BrokerSettings {
     pub request_partitions_max: usize,
     /// millstream.histograms.max: most latency histograms kept.
     pub histograms_max: usize,
+    /// What the group coordinator goes by.
+    pub groups: GroupSettings,
+    /// offsets.topic.num.partitions, 1 or more.
+    pub offsets_topic_partitions: i32,
+    /// offsets.topic.replication.factor, 1 or more; fewer where there are fewer brokers.
+    pub offsets_topic_replication_factor: i16,
+    /// offsets.topic.segment.bytes.
+    pub offsets_topic_segment_bytes: i32,
+    /// offsets.retention.check.interval.ms.
+    pub offsets_retention_check_interval_ms: u64,
+}
+
+/// Settings of the group coordinator: `group.*` and `offset*` of `docs/protocol.md`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupSettings {
+    /// group.min.session.timeout.ms.
+    pub session_timeout_min_ms: i32,
+    /// group.max.session.timeout.ms.
+    pub session_timeout_max_ms: i32,
+    /// group.initial.rebalance.delay.ms: a new group waits so long for further first members, restarted by each, ten times as long at most.
+    pub initial_rebalance_delay_ms: u64,
+    /// group.max.size: most members of a group.
+    pub size_max: usize,
+    /// offset.metadata.max.bytes.
+    pub offset_metadata_bytes_max: usize,
+    /// offsets.retention.minutes, in ms.
+    pub offsets_retention_ms: i64,
+    /// offsets.retention.minutes was given by a person: then offsets expire even where they still point into retained data (as in Kafka).
+    pub offsets_retention_given: bool,
 }
 
 /// Settings of one topic resolved and typed: topic override, else broker synonym, else default.

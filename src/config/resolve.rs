@@ -1,8 +1,8 @@
 //! From names to values: which level wins, in which unit, and what type it has.
 
 use super::{
-    BrokerSettings, Config, Definition, Dynamic, Effect, Resolved, Source, TopicSettings, broker_definition,
-    broker_definitions, check, topic_definition, topic_definitions,
+    BrokerSettings, Config, Definition, Dynamic, Effect, GroupSettings, Resolved, Source, TopicSettings,
+    broker_definition, broker_definitions, check, topic_definition, topic_definitions,
 };
 use millstream_storage::LogConfig;
 use std::{collections::BTreeMap, str::FromStr};
@@ -43,6 +43,25 @@ impl Config {
             fetch_session_slots: bytes("max.incremental.fetch.session.cache.slots"),
             request_partitions_max: bytes("max.request.partition.size.limit"),
             histograms_max: bytes("millstream.histograms.max"),
+            groups: self.groups(dynamic),
+            offsets_topic_partitions: self.broker_value("offsets.topic.num.partitions", dynamic),
+            offsets_topic_replication_factor: self.broker_value("offsets.topic.replication.factor", dynamic),
+            offsets_topic_segment_bytes: self.broker_value("offsets.topic.segment.bytes", dynamic),
+            offsets_retention_check_interval_ms: self.broker_value("offsets.retention.check.interval.ms", dynamic),
+        }
+    }
+
+    fn groups(&self, dynamic: &Dynamic) -> GroupSettings {
+        let retention_minutes: i64 = self.broker_value("offsets.retention.minutes", dynamic);
+        let bytes = |name| usize::try_from(self.broker_value::<i64>(name, dynamic)).unwrap_or(0);
+        GroupSettings {
+            session_timeout_min_ms: self.broker_value("group.min.session.timeout.ms", dynamic),
+            session_timeout_max_ms: self.broker_value("group.max.session.timeout.ms", dynamic),
+            initial_rebalance_delay_ms: self.broker_value("group.initial.rebalance.delay.ms", dynamic),
+            size_max: bytes("group.max.size"),
+            offset_metadata_bytes_max: bytes("offset.metadata.max.bytes"),
+            offsets_retention_ms: retention_minutes.saturating_mul(60_000),
+            offsets_retention_given: self.given.contains_key("offsets.retention.minutes"),
         }
     }
 
