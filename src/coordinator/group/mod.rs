@@ -50,7 +50,7 @@ impl Machine for Groups {
     fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now: Now) -> Result<(), String> {
         match Key::decode(key)? {
             Key::Offset { group, topic, partition } => offsets::replay(self, group, topic, partition, value, now),
-            Key::Group { group } => classic::replay(self, group, value, now),
+            Key::Group { group } => classic::replay(self, group.into(), value, now),
             Key::Unknown(_) => Ok(()),
         }
     }

@@ -5,7 +5,6 @@ use crate::{
     config::GroupSettings,
     coordinator::machine::{Now, Output, Record, Refusal, Ticket},
 };
-use std::sync::Arc;
 
 /// Offsets of one group.
 #[derive(Debug, Default)]
@@ -18,8 +17,8 @@ pub enum Pending {}
 /// An offset record: from the log at load, or just appended. `value` is still encoded; `None` = tombstone.
 pub(super) fn replay(
     _groups: &mut Groups,
-    _group: Arc<str>,
-    _topic: Arc<str>,
+    _group: &str,
+    _topic: &str,
     _partition: i32,
     _value: Option<&[u8]>,
     _now: Now,
