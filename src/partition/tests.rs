@@ -6,8 +6,12 @@ use super::{
     *,
 };
 use crate::{Config, limits::PRODUCER_BATCHES};
-use millstream_storage::{DirectoryOptions, Disk, record::BatchBuilder, sim::SimDisk};
-use std::{path::Path, time::Duration};
+use millstream_storage::{Batch, DirectoryOptions, Disk, record::BatchBuilder, sim::SimDisk};
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+    time::Duration,
+};
 
 const NOW: i64 = 1_700_000_000_000;
 
