@@ -90,6 +90,8 @@ pub const METADATA_SNAPSHOT_BYTES: usize = 4 << 20;
 pub const METADATA_SETTLE_MS: u64 = 100;
 /// File that makes room for deletions when the disk is full, bytes.
 pub const METADATA_BALLAST_BYTES: u64 = 256 << 10;
+/// Tombstones (of groups and offsets) stored as one batch, bytes.
+pub const TOMBSTONES_BYTES_MAX: usize = 256 << 10;
 /// Between two attempts to make room on a full disk, ms.
 pub const DISK_FULL_PAUSE_MS: u64 = 250;
 

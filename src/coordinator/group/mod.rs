@@ -15,7 +15,10 @@ use super::machine::{Machine, Now, Output, Record, Refusal, Ticket};
 use crate::config::GroupSettings;
 pub use event::*;
 use records::Key;
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// One group.
 #[derive(Debug, Default)]
@@ -28,8 +31,19 @@ pub struct Group {
 #[derive(Debug, Default)]
 pub struct Groups {
     groups: HashMap<Arc<str>, Group>,
+    /// Names of the topics that groups have committed to, one copy each; those of no use any more go with the next look at what expired.
+    topics: HashSet<Arc<str>>,
     /// The log has been read to its end.
     loaded: bool,
+}
+
+impl Groups {
+    /// Every group, by name: the order in which they are shown and stored.
+    fn in_order(&self) -> Vec<(&Arc<str>, &Group)> {
+        let mut groups: Vec<_> = self.groups.iter().collect();
+        groups.sort_unstable_by_key(|(name, _)| *name);
+        groups
+    }
 }
 
 /// What is remembered of an append until its outcome is known.

@@ -1,0 +1,350 @@
+use super::{
+    super::{
+        Candidate, Commit, CommitPartition, CommitTopic, Committed, Event, Fetch, FetchTopic, GroupError, Groups, Reply,
+    },
+    Record, Refusal, Ticket,
+};
+use crate::{
+    config::GroupSettings,
+    coordinator::machine::{Machine, Now, Output},
+};
+use std::sync::Arc;
+use uuid::Uuid;
+
+const DAY: i64 = 86_400_000;
+const T0: i64 = 1_800_000_000_000;
+const ORDERS: Uuid = Uuid::from_u128(1);
+const BILLS: Uuid = Uuid::from_u128(2);
+
+fn settings() -> GroupSettings {
+    GroupSettings {
+        session_timeout_min_ms: 6_000,
+        session_timeout_max_ms: 1_800_000,
+        initial_rebalance_delay_ms: 50,
+        size_max: 1000,
+        offset_metadata_bytes_max: 20,
+        offsets_retention_ms: 7 * DAY,
+        offsets_retention_given: false,
+    }
+}
+
+/// A machine with its log, as a shard has it.
+#[derive(Default)]
+struct Shard {
+    machine: Groups,
+    log: Vec<Record>,
+    batches: Vec<usize>,
+    /// What the next append is refused with, after so many that are made.
+    refuse: Option<(usize, Refusal)>,
+}
+
+impl Shard {
+    fn ask(&mut self, now_ms: i64, event: Event) -> Reply {
+        let now = Now { wall_ms: now_ms, ticks_ms: 0 };
+        let mut out = Output::default();
+        self.machine.handle(Ticket(1), event, now, &settings(), &mut out);
+        let mut replies = std::mem::take(&mut out.replies);
+        for (records, pending) in std::mem::take(&mut out.appends) {
+            let mut out = Output::default();
+            match &mut self.refuse {
+                Some((0, why)) => self.machine.refused(pending, &why.clone(), now, &settings(), &mut out),
+                other => {
+                    if let Some((left, _)) = other {
+                        *left -= 1;
+                    }
+                    // Records of groups are the other half's.
+                    for record in records.iter().filter(|record| record.key[1] != 2) {
+                        self.machine.replay(&record.key, record.value.as_deref(), now).unwrap();
+                    }
+                    self.batches.push(records.len());
+                    self.log.extend(records);
+                    self.machine.appended(pending, now, &settings(), &mut out);
+                }
+            }
+            assert!(out.appends.is_empty());
+            replies.extend(out.replies);
+        }
+        assert_eq!(replies.len(), 1, "{replies:?}");
+        assert_eq!(replies[0].0, Ticket(1));
+        replies.remove(0).1
+    }
+
+    fn commit(&mut self, now_ms: i64, commit: Commit) -> Result<Vec<Vec<Result<(), GroupError>>>, GroupError> {
+        match self.ask(now_ms, Event::Commit(commit)) {
+            Reply::Commit(result) => result,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn fetch(&mut self, group: &str, topics: Option<Vec<FetchTopic>>) -> Vec<Committed> {
+        match self.ask(T0, Event::Fetch(Fetch { group: group.into(), topics, member: None })) {
+            Reply::Fetch(result) => result.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Offset of one partition, -1 if none.
+    fn offset(&mut self, group: &str, topic: &str, id: Uuid, partition: i32) -> i64 {
+        let topics = vec![FetchTopic { name: topic.into(), id, partitions: vec![partition] }];
+        self.fetch(group, Some(topics)).first().map_or(-1, |found| found.offset)
+    }
+
+    fn candidates(&mut self, now_ms: i64) -> Vec<Candidate> {
+        match self.ask(now_ms, Event::ExpiryCandidates) {
+            Reply::ExpiryCandidates(found) => found,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn expire(&mut self, now_ms: i64, candidates: Vec<Candidate>) -> usize {
+        match self.ask(now_ms, Event::Expire(candidates)) {
+            Reply::Dropped(n) => n,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn names(&mut self) -> Vec<String> {
+        match self.ask(T0, Event::List) {
+            Reply::List(all) => all.iter().map(|one| one.group.to_string()).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn partition(index: i32, offset: i64, metadata: &str) -> CommitPartition {
+    CommitPartition { index, offset, leader_epoch: -1, metadata: metadata.into() }
+}
+
+fn commit(group: &str, topic: &str, id: Uuid, partitions: Vec<CommitPartition>) -> Commit {
+    Commit {
+        group: group.into(),
+        generation: -1,
+        member_id: "".into(),
+        instance_id: None,
+        retention_ms: None,
+        topics: vec![CommitTopic { name: topic.into(), id, partitions }],
+    }
+}
+
+#[test]
+fn what_was_committed_is_fetched() {
+    let mut shard = Shard::default();
+    let mut all = commit("g", "orders", ORDERS, vec![partition(3, 7, "mark"), partition(0, 5, "")]);
+    all.topics[0].partitions[0].leader_epoch = 2;
+    all.topics.push(CommitTopic { name: "bills".into(), id: BILLS, partitions: vec![partition(1, 1, "")] });
+    assert_eq!(shard.commit(T0, all).unwrap(), [vec![Ok(()), Ok(())], vec![Ok(())]]);
+    assert_eq!(shard.batches, [3], "one append for the whole request");
+
+    let found = shard.fetch("g", None);
+    let places: Vec<_> = found.iter().map(|it| (&*it.topic, it.partition, it.offset)).collect();
+    assert_eq!(places, [("bills", 1, 1), ("orders", 0, 5), ("orders", 3, 7)]);
+    let expected = Committed {
+        topic: "orders".into(),
+        topic_id: ORDERS,
+        partition: 3,
+        offset: 7,
+        leader_epoch: 2,
+        metadata: "mark".into(),
+        commit_ms: T0,
+    };
+    assert_eq!(found[2], expected);
+
+    let asked = FetchTopic { name: "orders".into(), id: ORDERS, partitions: vec![3, 9] };
+    assert_eq!(shard.fetch("g", Some(vec![asked])), [expected], "what has no commit is not there");
+    assert_eq!(shard.fetch("other", None), []);
+
+    // A later one replaces it, mark and all.
+    shard.commit(T0 + 1, commit("g", "orders", ORDERS, vec![partition(3, 8, "")])).unwrap();
+    let found = shard.fetch("g", None);
+    assert_eq!((found[2].offset, &*found[2].metadata, found[2].leader_epoch), (8, "", -1));
+    assert_eq!(found[2].commit_ms, T0 + 1);
+}
+
+#[test]
+fn metadata_beyond_its_bound_fails_its_partition_alone() {
+    let mut shard = Shard::default();
+    let big = "x".repeat(21);
+    let results =
+        shard.commit(T0, commit("g", "orders", ORDERS, vec![partition(0, 1, &big), partition(1, 2, &big[1..])]));
+    let too_large = GroupError::OffsetMetadataTooLarge { size_bytes: 21, max_bytes: 20 };
+    assert_eq!(results.unwrap(), [vec![Err(too_large.clone()), Ok(())]]);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), -1);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 1), 2);
+    // Java counts characters: twenty of three bytes are twenty.
+    let results = shard.commit(T0, commit("g", "orders", ORDERS, vec![partition(0, 1, &"€".repeat(20))]));
+    assert_eq!(results.unwrap(), [vec![Ok(())]]);
+    // Nothing to store: no append, no group.
+    let before = shard.log.len();
+    let results = shard.commit(T0, commit("new", "orders", ORDERS, vec![partition(0, 1, &big)]));
+    assert_eq!(results.unwrap(), [vec![Err(too_large)]]);
+    assert_eq!((shard.log.len(), shard.names()), (before, vec!["g".to_string()]));
+}
+
+#[test]
+fn a_member_of_a_group_that_is_not_there_is_told_so() {
+    let mut shard = Shard::default();
+    let mut stale = commit("g", "orders", ORDERS, vec![partition(0, 1, "")]);
+    (stale.generation, stale.member_id) = (4, "m".into());
+    assert_eq!(shard.commit(T0, stale), Err(GroupError::GroupIdNotFound));
+    assert!(shard.log.is_empty());
+}
+
+#[test]
+fn an_offset_of_another_topic_of_that_name_is_none() {
+    let mut shard = Shard::default();
+    shard.commit(T0, commit("g", "orders", ORDERS, vec![partition(0, 5, ""), partition(1, 6, "")])).unwrap();
+    assert_eq!(shard.offset("g", "orders", BILLS, 0), -1);
+    assert_eq!(shard.offset("g", "orders", Uuid::nil(), 0), -1, "the topic does not exist");
+    // The topic was deleted and made anew: the two live beside each other until the old one is cleared away.
+    shard.commit(T0, commit("g", "orders", BILLS, vec![partition(1, 2, "")])).unwrap();
+    assert_eq!(shard.offset("g", "orders", BILLS, 1), 2);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 1), -1);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), 5);
+    let dropped = shard.ask(T0, Event::TopicsDeleted(vec![("orders".into(), ORDERS)]));
+    assert!(matches!(dropped, Reply::Dropped(1)), "{dropped:?}");
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), -1);
+    assert_eq!(shard.offset("g", "orders", BILLS, 1), 2);
+    // Stored without an id (another broker, long ago): of any topic of the name.
+    let value = [&[0, 3][..], &9i64.to_be_bytes(), &[255; 4], &[0, 0], &T0.to_be_bytes()].concat();
+    let key = super::records::offset_key("g", "orders", 7).unwrap();
+    shard.machine.replay(&key, Some(&value), Now::default()).unwrap();
+    assert_eq!(shard.offset("g", "orders", ORDERS, 7), 9);
+    assert_eq!(shard.offset("g", "orders", BILLS, 7), 9);
+    let dropped = shard.ask(T0, Event::TopicsDeleted(vec![("orders".into(), ORDERS)]));
+    assert!(matches!(dropped, Reply::Dropped(1)), "{dropped:?}");
+}
+
+#[test]
+fn offsets_are_deleted_by_name() {
+    let mut shard = Shard::default();
+    let gone = shard.ask(T0, Event::DeleteOffsets { group: "g".into(), topics: Vec::new() });
+    assert!(matches!(gone, Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound))), "{gone:?}");
+    shard.commit(T0, commit("g", "orders", ORDERS, vec![partition(0, 5, ""), partition(1, 6, "")])).unwrap();
+    let topics = vec![("orders".into(), vec![1, 9]), ("bills".into(), vec![0])];
+    let Reply::DeleteOffsets(results) = shard.ask(T0, Event::DeleteOffsets { group: "g".into(), topics }) else {
+        panic!()
+    };
+    assert_eq!(results.unwrap(), [vec![Ok(()), Ok(())], vec![Ok(())]]);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 1), -1);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), 5);
+}
+
+#[test]
+fn a_group_is_deleted_with_all_it_has() {
+    let mut shard = Shard::default();
+    let delete = |shard: &mut Shard| match shard.ask(T0, Event::Delete { group: "g".into() }) {
+        Reply::Delete(result) => result,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(delete(&mut shard), Err(GroupError::GroupIdNotFound));
+    // More than one batch of tombstones.
+    for from in (0..30_000).step_by(10_000) {
+        let partitions = (from..from + 10_000).map(|n| partition(n, 1, "")).collect();
+        shard.commit(T0, commit("g", "orders", ORDERS, partitions)).unwrap();
+    }
+    shard.batches.clear();
+    assert_eq!(delete(&mut shard), Ok(()));
+    assert!(shard.batches.len() > 1, "{:?}", shard.batches);
+    assert_eq!(shard.batches.iter().sum::<usize>(), 30_001);
+    assert_eq!(shard.log.last().unwrap().key, super::records::group_key("g").unwrap());
+    assert_eq!(shard.names(), [""; 0]);
+    assert_eq!(shard.fetch("g", None), []);
+}
+
+#[test]
+fn a_deletion_of_which_a_part_was_not_stored_is_none() {
+    let mut shard = Shard::default();
+    let partitions = (0..30_000).map(|n| partition(n, 1, "")).collect();
+    shard.commit(T0, commit("g", "orders", ORDERS, partitions)).unwrap();
+    shard.refuse = Some((1, Refusal::DiskFull));
+    let reply = shard.ask(T0, Event::Delete { group: "g".into() });
+    assert!(matches!(reply, Reply::Delete(Err(GroupError::NotAvailable(_)))), "{reply:?}");
+    shard.refuse = None;
+    assert!((1..30_000).contains(&shard.fetch("g", None).len()));
+    let reply = shard.ask(T0, Event::Delete { group: "g".into() });
+    assert!(matches!(reply, Reply::Delete(Ok(()))), "{reply:?}");
+    assert_eq!(shard.fetch("g", None), []);
+}
+
+#[test]
+fn a_commit_that_was_not_stored_is_refused() {
+    let mut shard = Shard::default();
+    let cases = [
+        (Refusal::TooLarge { size_bytes: 2, max_bytes: 1 }, GroupError::CommitTooLarge),
+        (Refusal::NotEnoughReplicas, GroupError::NotAvailable("not enough replicas are in sync".into())),
+        (Refusal::NotHere("moved".into()), GroupError::NotCoordinator("moved".into())),
+    ];
+    for (why, error) in cases {
+        shard.refuse = Some((0, why));
+        let result = shard.commit(T0, commit("g", "orders", ORDERS, vec![partition(0, 1, "")]));
+        assert_eq!(result, Err(error));
+        assert_eq!(shard.names(), [""; 0]);
+    }
+    let long: Arc<str> = "g".repeat(40_000).into();
+    let result = shard.commit(T0, commit(&long, "orders", ORDERS, vec![partition(0, 1, "")]));
+    assert!(matches!(result, Err(GroupError::InvalidRequest(_))), "{result:?}");
+}
+
+#[test]
+fn offsets_of_clients_without_a_group_expire_by_their_commit() {
+    let mut shard = Shard::default();
+    shard.commit(T0, commit("g", "orders", ORDERS, vec![partition(0, 1, "")])).unwrap();
+    shard.commit(T0 + DAY, commit("g", "orders", ORDERS, vec![partition(1, 2, "")])).unwrap();
+    assert_eq!(shard.candidates(T0 + 7 * DAY - 1), []);
+    let found = shard.candidates(T0 + 7 * DAY);
+    assert_eq!(found.iter().map(|it| (it.key.partition, it.offset)).collect::<Vec<_>>(), [(0, 1)]);
+    assert_eq!((found[0].topic_id, found[0].commit_ms), (ORDERS, T0));
+    // Committed anew in between: kept.
+    shard.commit(T0 + 7 * DAY, commit("g", "orders", ORDERS, vec![partition(0, 1, "")])).unwrap();
+    assert_eq!(shard.expire(T0 + 7 * DAY, found), 0);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), 1);
+    let all = shard.candidates(T0 + 20 * DAY);
+    assert_eq!(shard.expire(T0 + 20 * DAY, all[..1].to_vec()), 1);
+    assert_eq!(shard.names(), ["g"], "it has an offset yet");
+    assert_eq!(shard.expire(T0 + 20 * DAY, all), 1);
+    assert_eq!(shard.names(), [""; 0]);
+    assert!(shard.machine.topics.is_empty(), "names of topics that nobody has committed to are forgotten");
+}
+
+#[test]
+fn an_expiry_of_its_own_counts_alone() {
+    let mut shard = Shard::default();
+    let mut short = commit("g", "orders", ORDERS, vec![partition(0, 1, "m")]);
+    short.retention_ms = Some(10);
+    shard.commit(T0, short).unwrap();
+    let mut long = commit("g", "orders", ORDERS, vec![partition(1, 1, "")]);
+    long.retention_ms = Some(i64::MAX);
+    shard.commit(T0, long).unwrap();
+    assert_eq!(&*shard.fetch("g", None)[0].metadata, "m");
+    assert_eq!(shard.candidates(T0 + 9), []);
+    assert_eq!(shard.candidates(T0 + 10).len(), 1);
+    assert_eq!(shard.candidates(T0 + 100 * DAY).len(), 1, "the other outlives the broker's retention");
+    let found = shard.candidates(T0 + 10);
+    assert_eq!(shard.expire(T0 + 10, found), 1);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), -1);
+}
+
+#[test]
+fn the_names_of_topics_are_shared_between_groups() {
+    let mut shard = Shard::default();
+    for group in ["a", "b"] {
+        shard.commit(T0, commit(group, "orders", ORDERS, vec![partition(0, 1, "")])).unwrap();
+    }
+    let (a, b) = (shard.fetch("a", None), shard.fetch("b", None));
+    assert!(Arc::ptr_eq(&a[0].topic, &b[0].topic));
+}
+
+#[test]
+fn a_hundred_thousand_offsets_of_one_group_work() {
+    let mut shard = Shard::default();
+    // Not in order: partitions of a request come as a client's table has them.
+    let mut order: Vec<i32> = (0..100_000).collect();
+    order.sort_by_key(|n| n.wrapping_mul(-1_640_531_527));
+    for part in order.chunks(10_000) {
+        let partitions = part.iter().map(|&n| partition(n, i64::from(n) + 1, "")).collect();
+        shard.commit(T0, commit("g", "orders", ORDERS, partitions)).unwrap();
+    }
+    let found = shard.fetch("g", None);
+    assert_eq!(found.len(), 100_000);
+    assert!(found.iter().zip(0..).all(|(it, n)| it.partition == n && it.offset == i64::from(n) + 1));
+}
