@@ -50,6 +50,8 @@ pub const HTTP_CONNECTION_MS_MAX: u64 = 300_000;
 pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Idempotent producers remembered per partition.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 10_000;
+/// Producers in one answer to DescribeProducers.
+pub const DESCRIBED_PRODUCERS_MAX: usize = 500_000;
 /// Batches of one idempotent producer remembered per partition (Kafka: five in flight).
 pub const PRODUCER_BATCHES: usize = 5;
 /// What one compressed batch may unpack to where the broker looks inside, bytes.
@@ -102,3 +104,4 @@ const _: () = assert!(FRAME_OTHER_BYTES_MAX < REQUEST_LARGE_BYTES_MAX);
 const _: () = assert!(REPLY_SHARE_BYTES < REPLY_BYTES_MAX && REPLY_BYTES_MAX < REPLY_BYTES_TOTAL_MAX);
 const _: () = assert!(FETCH_PARTITIONS_MAX <= SESSION_PARTITIONS_MAX && FETCH_PARTITIONS_MAX <= u32::MAX as usize);
 const _: () = assert!(OPENING_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(PRODUCERS_PER_PARTITION_MAX <= DESCRIBED_PRODUCERS_MAX);

@@ -1,6 +1,6 @@
-//! DescribeConfigs (32), v1–4: every setting of a topic or of this broker, where its value comes from, what it means.
+//! DescribeConfigs (32), v1–4: every setting of a topic, of a group or of this broker, where its value comes from, what it means.
 //!
-//! v3: type and documentation. v4 is flexible. A password's value is never shown. Groups, client metrics and loggers have no settings here yet: they are answered with none.
+//! v3: type and documentation. v4 is flexible. A password's value is never shown. Client metrics and loggers have no settings here: they are answered with none.
 
 use super::{
     Outcome, Request,
@@ -10,6 +10,7 @@ use super::{
 use crate::{
     broker::Broker,
     config::{Kind, Resolved, Source, broker_definition},
+    metadata::ConfigResource,
 };
 use kafka_protocol::messages::{
     DescribeConfigsRequest, DescribeConfigsResponse,
@@ -33,6 +34,7 @@ pub fn source_code(source: Source) -> i8 {
         Source::DynamicDefault => 3,
         Source::File | Source::Environment | Source::CommandLine => 4,
         Source::Default => 5,
+        Source::Group => 8,
     }
 }
 
@@ -48,13 +50,13 @@ pub async fn handle(request: Request<'_>, message: DescribeConfigsRequest) -> Ou
         let keys = resource.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
         let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|k| k.as_str()).collect());
         let wanted = |r: &&Resolved| keys.as_ref().is_none_or(|keys| keys.contains(r.definition.name));
-        let of_topic = resource.resource_type == TOPIC;
+        let of_broker = resource.resource_type == BROKER;
         DescribeConfigsResult::default()
             .with_error_code(error_code)
             .with_error_message(error_message)
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone())
-            .with_configs(shown.iter().filter(wanted).map(|r| entry(r, of_topic, &message)).collect())
+            .with_configs(shown.iter().filter(wanted).map(|r| entry(r, of_broker, &message)).collect())
     });
     let response = DescribeConfigsResponse::default().with_results(results.collect());
     Outcome::Reply(reply::message(&request.header, &response))
@@ -87,7 +89,12 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
             Ok(broker.config().resolve_broker(&dynamic))
         }
         BROKER_LOGGER => check_broker(broker, name).map(|()| Vec::new()),
-        CLIENT_METRICS | GROUP if !name.is_empty() => Ok(Vec::new()),
+        GROUP if !name.is_empty() => {
+            let image = broker.quorum.image();
+            let own = image.config(&ConfigResource::Group(name.to_owned())).map(|c| (**c).clone()).unwrap_or_default();
+            Ok(broker.config().resolve_group(&own, &dynamic))
+        }
+        CLIENT_METRICS if !name.is_empty() => Ok(Vec::new()),
         CLIENT_METRICS | GROUP => Err(Fault::new(ResponseError::InvalidRequest, "the resource has no name")),
         other => Err(Fault::new(ResponseError::InvalidRequest, format!("there is no resource type {other}"))),
     }
@@ -104,7 +111,7 @@ pub fn check_broker(broker: &Broker, name: &str) -> Result<(), Fault> {
     }
 }
 
-fn entry(resolved: &Resolved, of_topic: bool, message: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
+fn entry(resolved: &Resolved, of_broker: bool, message: &DescribeConfigsRequest) -> DescribeConfigsResourceResult {
     let definition = resolved.definition;
     let secret = definition.kind == Kind::Password;
     let shown = |value: &str| if secret { None } else { Some(topics::text(value)) };
@@ -118,7 +125,7 @@ fn entry(resolved: &Resolved, of_topic: bool, message: &DescribeConfigsRequest) 
     DescribeConfigsResourceResult::default()
         .with_name(definition.name.into())
         .with_value(resolved.value.as_deref().and_then(shown))
-        .with_read_only(!of_topic && !definition.dynamic)
+        .with_read_only(of_broker && !definition.dynamic)
         .with_config_source(source_code(resolved.source))
         .with_is_sensitive(secret)
         .with_synonyms(synonyms.map(synonym).collect())
@@ -134,7 +141,7 @@ mod tests {
     fn shown(name: &str, config: &Config) -> DescribeConfigsResourceResult {
         let all = config.resolve_broker(&Dynamic::default());
         let message = DescribeConfigsRequest::default().with_include_synonyms(true).with_include_documentation(true);
-        entry(all.iter().find(|r| r.definition.name == name).unwrap(), false, &message)
+        entry(all.iter().find(|r| r.definition.name == name).unwrap(), true, &message)
     }
 
     #[test]

@@ -1,25 +1,20 @@
-//! IncrementalAlterConfigs (44), v0–1: sets, deletes, appends to and subtracts from single settings of topics and brokers.
+//! IncrementalAlterConfigs (44), v0–1: sets, deletes, appends to and subtracts from single settings of topics, brokers and groups.
 //!
 //! v1 is flexible. Each resource succeeds or fails as a whole and alone. A name that is not known may be deleted (replication tools delete every name they know), but not set.
 
 use super::{
     Outcome, Request,
-    describe_configs::{BROKER, TOPIC, check_broker},
+    config_changes::{Change, Rules, carry_out, checked, subject},
     errors::{self, Fault, ResponseError},
-    reply, topics,
+    reply,
 };
-use crate::{
-    broker::Broker,
-    config::{Kind, Resolved, broker_definition, topic_definition, validate_broker_dynamic, validate_topic},
-    metadata::{Command, ConfigResource},
-};
+use crate::config::{Kind, Resolved};
 use kafka_protocol::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
-    incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig},
+    incremental_alter_configs_request::AlterableConfig,
     incremental_alter_configs_response::AlterConfigsResourceResponse,
 };
-use std::collections::{BTreeMap, HashMap, HashSet};
-use uuid::Uuid;
+use std::collections::HashSet;
 
 /// Kafka's `AlterConfigOp.OpType` on the wire.
 const SET: i8 = 0;
@@ -27,54 +22,18 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-/// New values by name; `None` takes the override away.
-type Change = BTreeMap<String, Option<String>>;
-
-/// What a change hangs on.
-enum Target {
-    Topic(Uuid),
-    Other(ConfigResource),
-}
-
-/// Checks each resource; changes those that pass, all topics in one proposal and all brokers in another.
+/// Checks each resource; changes those that pass.
 pub async fn handle(request: Request<'_>, message: IncrementalAlterConfigsRequest) -> Outcome {
     let broker = request.broker;
-    let mut times: HashMap<(i8, &str), usize> = HashMap::new();
-    for resource in &message.resources {
-        *times.entry((resource.resource_type, resource.resource_name.as_str())).or_default() += 1;
-    }
-    let mut answers = Vec::new();
-    let mut topic_changes: Vec<(usize, Uuid, Change)> = Vec::new();
-    let mut other_changes: Vec<(usize, ConfigResource, Change)> = Vec::new();
-    for resource in &message.resources {
-        let planned = match times[&(resource.resource_type, resource.resource_name.as_str())] {
-            1 => plan(broker, resource),
-            _ => Err(Fault::new(ResponseError::InvalidRequest, "the request names this resource more than once")),
-        };
-        let place = answers.len();
-        answers.push((resource, planned.as_ref().map(|_| ()).map_err(Clone::clone)));
-        match planned {
-            Ok((_, change)) if change.is_empty() => {}
-            Ok((Target::Topic(id), change)) => topic_changes.push((place, id, change)),
-            Ok((Target::Other(other), change)) => other_changes.push((place, other, change)),
-            Err(_) => {}
-        }
-    }
-    if !message.validate_only {
-        let places: Vec<usize> = topic_changes.iter().map(|(place, ..)| *place).collect();
-        if !places.is_empty() {
-            let changes = topic_changes.into_iter().map(|(_, id, change)| (id, change)).collect();
-            let results = topics::propose(broker, Command::AlterTopicConfigs { changes }, places.len()).await;
-            places.into_iter().zip(results).for_each(|(place, result)| answers[place].1 = result);
-        }
-        let places: Vec<usize> = other_changes.iter().map(|(place, ..)| *place).collect();
-        if !places.is_empty() {
-            let changes = other_changes.into_iter().map(|(_, other, change)| (other, change)).collect();
-            let results = topics::propose(broker, Command::AlterConfigs { changes }, places.len()).await;
-            places.into_iter().zip(results).for_each(|(place, result)| answers[place].1 = result);
-        }
-    }
-    let answers = answers.into_iter().map(|(resource, result)| {
+    let resources: Vec<_> = message.resources.iter().map(|r| (r.resource_type, r.resource_name.as_str())).collect();
+    let plan = |place: usize| {
+        let (kind, name) = resources[place];
+        let subject = subject(broker, kind, name)?;
+        let change = change(&message.resources[place].configs, &subject.now, subject.rules)?;
+        checked(broker, subject, change)
+    };
+    let results = carry_out(broker, &resources, plan, message.validate_only).await;
+    let answers = message.resources.iter().zip(results).map(|(resource, result)| {
         AlterConfigsResourceResponse::default()
             .with_error_code(errors::code(&result))
             .with_error_message(errors::text(&result))
@@ -84,53 +43,6 @@ pub async fn handle(request: Request<'_>, message: IncrementalAlterConfigsReques
     let response = IncrementalAlterConfigsResponse::default().with_responses(answers.collect());
     Outcome::Reply(reply::message(&request.header, &response))
 }
-
-fn plan(broker: &Broker, resource: &AlterConfigsResource) -> Result<(Target, Change), Fault> {
-    let name = resource.resource_name.as_str();
-    let dynamic = broker.dynamic();
-    match resource.resource_type {
-        TOPIC if name.is_empty() => Err(Fault::new(ResponseError::InvalidRequest, "the topic has no name")),
-        TOPIC => {
-            let image = broker.quorum.image();
-            let Some(topic) = image.topic(name) else {
-                topics::check_name(name)?;
-                return Err(Fault::new(ResponseError::UnknownTopicOrPartition, format!("there is no topic {name}")));
-            };
-            let now = broker.config().resolve_topic(&topic.configs, &dynamic);
-            Ok((Target::Topic(topic.id), change(&resource.configs, &now, &TOPICS)?))
-        }
-        BROKER => {
-            let other = match name {
-                "" => ConfigResource::BrokerDefault,
-                _ => check_broker(broker, name).map(|()| ConfigResource::Broker(broker.config().node_id))?,
-            };
-            let now = broker.config().resolve_broker(&dynamic);
-            Ok((Target::Other(other), change(&resource.configs, &now, &BROKERS)?))
-        }
-        other => {
-            let why = format!("settings of resource type {other} cannot be changed here");
-            Err(Fault::new(ResponseError::InvalidRequest, why))
-        }
-    }
-}
-
-/// What differs between the settings of topics and of brokers.
-struct Rules {
-    /// What a value that is refused is called (Kafka has two codes for it).
-    refusal: ResponseError,
-    kind: fn(&str) -> Option<Kind>,
-    validate: fn(&str, &str) -> Result<(), String>,
-}
-const TOPICS: Rules = Rules {
-    refusal: ResponseError::InvalidConfig,
-    kind: |name| topic_definition(name).map(|d| d.kind),
-    validate: validate_topic,
-};
-const BROKERS: Rules = Rules {
-    refusal: ResponseError::InvalidRequest,
-    kind: |name| broker_definition(name).map(|d| d.kind),
-    validate: validate_broker_dynamic,
-};
 
 /// The change that `configs` make to the settings in force `now`.
 fn change(configs: &[AlterableConfig], now: &[Resolved], rules: &Rules) -> Result<Change, Fault> {
@@ -192,7 +104,14 @@ fn items(list: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Dynamic};
+    use crate::{
+        api::{
+            config_changes::{BROKERS, TOPICS},
+            topics,
+        },
+        config::{Config, Dynamic},
+    };
+    use std::collections::BTreeMap;
 
     fn op(name: &str, op: i8, value: Option<&str>) -> AlterableConfig {
         let config = AlterableConfig::default().with_name(topics::text(name)).with_config_operation(op);

@@ -9,13 +9,17 @@
 pub mod errors;
 pub mod reply;
 
+mod alter_configs;
 mod api_versions;
+mod config_changes;
 mod create_partitions;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
 mod describe_topic_partitions;
 mod endpoints;
 mod fetch;
@@ -126,9 +130,12 @@ apis! {
     22 0..=5, 2, Control, InitProducerIdRequest => init_producer_id::handle;
     23 2..=4, 4, Control, OffsetForLeaderEpochRequest => offset_for_leader_epoch::handle;
     32 1..=4, 4, Control, DescribeConfigsRequest => describe_configs::handle;
+    33 0..=2, 2, Control, AlterConfigsRequest => alter_configs::handle;
+    35 1..=4, 2, Control, DescribeLogDirsRequest => describe_log_dirs::handle;
     37 0..=3, 2, Control, CreatePartitionsRequest => create_partitions::handle;
     44 0..=1, 1, Control, IncrementalAlterConfigsRequest => incremental_alter_configs::handle;
     60 0..=2, 0, Control, DescribeClusterRequest => describe_cluster::handle;
+    61 0..=0, 0, Control, DescribeProducersRequest => describe_producers::handle;
     75 0..=0, 0, Control, DescribeTopicPartitionsRequest => describe_topic_partitions::handle;
 }
 

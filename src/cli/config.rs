@@ -75,7 +75,9 @@ fn print(config: &Config, args: &ConfigArgs, out: &mut impl Write) -> io::Result
         args.filter.as_ref().is_none_or(|text| r.definition.name.contains(text.as_str()))
             && (!args.given || config.given.contains_key(r.definition.name))
     };
-    let all = brokers.iter().map(|r| ("broker", r)).chain(topics.iter().map(|r| ("topic", r)));
+    let groups = config.resolve_group(&BTreeMap::new(), &Dynamic::default());
+    let levels = [("broker", &brokers), ("topic", &topics), ("group", &groups)];
+    let all = levels.iter().flat_map(|(level, settings)| settings.iter().map(|r| (*level, r)));
     let shown: Vec<(&str, &Resolved)> = all.filter(|(_, r)| wanted(r)).collect();
     match args.output {
         Output::Json => {
@@ -109,7 +111,11 @@ fn table(shown: &[(&str, &Resolved)], out: &mut impl Write) -> io::Result<()> {
     for (level, r) in shown {
         if *level != last {
             let gap = if last.is_empty() { "" } else { "\n" };
-            let of = if *level == "topic" { "a topic that has none of its own" } else { "the broker" };
+            let of = match *level {
+                "topic" => "a topic that has none of its own",
+                "group" => "a group that has none of its own",
+                _ => "the broker",
+            };
             writeln!(out, "{gap}Settings of {of}")?;
             writeln!(out, "{:name$}  {:values$}  {:11}  {:8}  MEANING", "NAME", "VALUE", "SOURCE", "EFFECT")?;
             last = level;
@@ -137,6 +143,7 @@ fn source(r: &Resolved) -> &'static str {
         Source::CommandLine => "command",
         Source::DynamicDefault | Source::DynamicBroker => "cluster",
         Source::Topic => "topic",
+        Source::Group => "group",
     }
 }
 
@@ -183,6 +190,16 @@ mod tests {
             (&topic["value"], &topic["source"], &topic["level"]),
             (&json!("7200000"), &json!("command"), &json!("topic"))
         );
+    }
+
+    #[test]
+    fn a_group_setting_shows_what_the_broker_gives_it() {
+        let sets = [("group.consumer.session.timeout.ms", "46000")];
+        let text = printed(&args("consumer.session.timeout.ms", &sets, Output::Table));
+        let (_, groups) = text.split_once("Settings of a group that has none of its own").unwrap();
+        let line = groups.lines().find(|l| l.starts_with("consumer.session.timeout.ms")).unwrap();
+        let words: Vec<_> = line.split_whitespace().take(4).collect();
+        assert_eq!(words, ["consumer.session.timeout.ms", "46000", "command", "none"]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Is this a setting, and may it have this value? Every refusal is a sentence for the person who typed it.
 
 use super::{
-    Definition, Effect, Kind, Range, broker_definition, broker_definitions, topic_definition, topic_definitions,
+    Definition, Effect, Kind, Range, broker_definition, broker_definitions, group_definition, group_definitions,
+    topic_definition, topic_definitions,
 };
 
 /// Longest value of a setting, bytes: nothing a person writes is longer, it goes into every image of the cluster, and the older messages that show it have room
@@ -27,6 +28,14 @@ pub fn validate_broker_dynamic(name: &str, value: &str) -> Result<(), String> {
     }
 }
 
+/// Checks one group setting by itself; [`super::Config::check_group`] holds it against the broker's bounds.
+pub fn validate_group(name: &str, value: &str) -> Result<(), String> {
+    match group_definition(name) {
+        Some(definition) => value_of(definition, value),
+        None => Err(unknown("group setting", name, group_definitions())),
+    }
+}
+
 /// Checks one setting given at start.
 pub(super) fn validate_static(name: &str, value: &str) -> Result<(), String> {
     if let Some(definition) = broker_definition(name) {
@@ -42,6 +51,9 @@ pub(super) fn validate_static(name: &str, value: &str) -> Result<(), String> {
             }
             None => format!("{name} is a setting of topics; there is none for all topics of a broker"),
         });
+    }
+    if group_definition(name).is_some() {
+        return Err(format!("{name} is a setting of single groups; it is set on a group at run time"));
     }
     Err(unknown("setting", name, broker_definitions()))
 }
@@ -96,6 +108,12 @@ fn value_of(definition: &Definition, value: &str) -> Result<(), String> {
         }
         Range::OneOf(words) if !words.contains(&value) => return refuse(format!("one of {}", words.join(", "))),
         Range::OneOf(_) => {}
+        Range::OffsetReset => {
+            let duration = || value.strip_prefix("by_duration:").is_some_and(is_duration);
+            if !["earliest", "latest"].contains(&value) && !duration() {
+                return refuse("earliest, latest, or by_duration:PnDTnHnMn.nS".into());
+            }
+        }
         Range::ListOf(words) => {
             if !items(value).all(|item| words.contains(&item)) {
                 return refuse(format!("a list of {}", words.join(", ")));
@@ -111,6 +129,41 @@ fn value_of(definition: &Definition, value: &str) -> Result<(), String> {
         });
     }
     Ok(())
+}
+
+/// Whether `text` is an ISO 8601 duration of days to seconds that is not negative (`P1DT2H3M4.5S`), as Java's `Duration.parse` reads it.
+fn is_duration(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    let Some(text) = text.strip_prefix('P') else { return false };
+    let (days, time) = match text.split_once('T') {
+        Some((days, time)) if !time.is_empty() => (days, time),
+        Some(_) => return false,
+        None => (text, ""),
+    };
+    // Each unit at most once, in order; only seconds have a fraction.
+    let parts = |mut text: &str, units: &[char]| {
+        let mut count = 0;
+        for unit in units {
+            if let Some((number, rest)) = text.split_once(*unit) {
+                let number = number.strip_prefix('+').unwrap_or(number);
+                let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+                let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
+                let dotted = number.contains('.');
+                if whole.is_empty() || whole.len() > 12 || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+                    return None;
+                }
+                if dotted && *unit != 'S' {
+                    return None;
+                }
+                (text, count) = (rest, count + 1);
+            }
+        }
+        text.is_empty().then_some(count)
+    };
+    match (parts(days, &['D']), parts(time, &['H', 'M', 'S'])) {
+        (Some(days), Some(times)) => days + times > 0,
+        _ => false,
+    }
 }
 
 /// Whether `value` means the default.
@@ -163,7 +216,7 @@ mod tests {
 
     #[test]
     fn every_default_is_valid_and_every_name_unique() {
-        for definitions in [topic_definitions(), broker_definitions()] {
+        for definitions in [topic_definitions(), broker_definitions(), group_definitions()] {
             for (i, d) in definitions.iter().enumerate() {
                 if let Some(default) = d.default {
                     assert_eq!(value_of(d, default), Ok(()), "default of {}", d.name);
@@ -223,6 +276,31 @@ mod tests {
         ];
         for (name, value) in good {
             assert_eq!(validate_topic(name, value), Ok(()), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn where_a_share_group_begins_may_be_a_duration() {
+        let says = |value: &str| validate_group("share.auto.offset.reset", value).is_ok();
+        for good in ["earliest", "latest", "by_duration:PT1H", "by_duration:P1DT2H3M4.5S", "by_duration:P2D"] {
+            assert!(says(good), "{good}");
+        }
+        for bad in [
+            "",
+            "none",
+            "Latest",
+            "by_duration:",
+            "by_duration:P",
+            "by_duration:PT",
+            "by_duration:1H",
+            "by_duration:PT1D",
+            "by_duration:PT1M2H",
+            "by_duration:PT-1H",
+            "by_duration:PT1.5H",
+            "by_duration:P1DT",
+            "by_duration:PT1",
+        ] {
+            assert!(!says(bad), "{bad}");
         }
     }
 

@@ -9,8 +9,10 @@ mod load;
 mod resolve;
 mod table;
 
-pub use check::{validate_broker_dynamic, validate_topic};
-pub use table::{broker_definition, broker_definitions, topic_definition, topic_definitions};
+pub use check::{validate_broker_dynamic, validate_group, validate_topic};
+pub use table::{
+    broker_definition, broker_definitions, group_definition, group_definitions, topic_definition, topic_definitions,
+};
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -31,6 +33,8 @@ pub enum Source {
     DynamicBroker,
     /// Set on the topic.
     Topic,
+    /// Set on the group.
+    Group,
 }
 
 /// Static configuration of one node: what it was started with.
@@ -186,6 +190,8 @@ pub enum Range {
     OneOf(&'static [&'static str]),
     /// A list of these words; it may be empty.
     ListOf(&'static [&'static str]),
+    /// `earliest`, `latest`, or `by_duration:` and an ISO 8601 duration that is not negative (KIP-1106).
+    OffsetReset,
 }
 
 /// One setting of the table.
@@ -205,7 +211,7 @@ pub struct Definition {
     pub range: Range,
     /// Meaning, one sentence.
     pub doc: &'static str,
-    /// For a topic setting: broker names that give its default, strongest first (`log.retention.ms`, `log.retention.minutes`, …).
+    /// For a setting of topics or groups: broker names that give its default, strongest first (`log.retention.ms`, `log.retention.minutes`, …).
     pub synonyms: &'static [&'static str],
 }
 

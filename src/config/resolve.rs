@@ -2,7 +2,7 @@
 
 use super::{
     BrokerSettings, Config, Definition, Dynamic, Effect, GroupSettings, Resolved, Source, TopicSettings,
-    broker_definition, broker_definitions, check, topic_definition, topic_definitions,
+    broker_definition, broker_definitions, check, group_definitions, topic_definition, topic_definitions,
 };
 use millstream_storage::LogConfig;
 use std::{collections::BTreeMap, str::FromStr};
@@ -110,6 +110,53 @@ impl Config {
             .collect()
     }
 
+    /// Every group setting of a group with overrides `group`, with value, source and synonyms.
+    pub fn resolve_group(&self, group: &BTreeMap<String, String>, dynamic: &Dynamic) -> Vec<Resolved> {
+        let levels = |d| self.levels(d, group, Source::Group, dynamic);
+        group_definitions().iter().map(|d| resolved(d, levels(d))).collect()
+    }
+
+    /// Checks the settings of a group, each valid by itself, against each other and the bounds that the broker sets (`group.consumer.min.session.timeout.ms`, …), as
+    /// Kafka's `GroupConfigManager` does.
+    pub fn check_group(&self, group: &BTreeMap<String, String>, dynamic: &Dynamic) -> Result<(), String> {
+        let all = self.resolve_group(group, dynamic);
+        let number = |r: &Resolved| r.value.as_deref().and_then(|v| v.trim().parse::<i64>().ok());
+        for r in all.iter().filter(|r| r.source == Source::Group) {
+            let (name, Some(value)) = (r.definition.name, number(r)) else { continue };
+            let bound = |which| {
+                let broker = bound_of(r.definition.synonyms.first()?, which)?;
+                Some((self.broker_value::<i64>(broker, dynamic), broker))
+            };
+            if let Some((least, broker)) = bound("min").filter(|(least, _)| value < *least) {
+                return Err(format!("{name}={value} is not valid: it must be at least {least} ({broker})"));
+            }
+            if let Some((most, broker)) = bound("max").filter(|(most, _)| value > *most) {
+                return Err(format!("{name}={value} is not valid: it must be at most {most} ({broker})"));
+            }
+        }
+        let of = |name: String| all.iter().find(|r| r.definition.name == name).and_then(number);
+        for kind in ["consumer", "share", "streams"] {
+            let heartbeat = of(format!("{kind}.heartbeat.interval.ms"));
+            let session = of(format!("{kind}.session.timeout.ms"));
+            if heartbeat >= session {
+                return Err(format!("{kind}.session.timeout.ms must be greater than {kind}.heartbeat.interval.ms"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the settings of a topic, each valid by itself, against each other (Kafka's `LogConfig.validateValues`).
+    pub fn check_topic(&self, topic: &BTreeMap<String, String>, dynamic: &Dynamic) -> Result<(), String> {
+        let number = |name| self.topic_value::<i64>(name, topic, dynamic);
+        let (least, most) = (number("min.compaction.lag.ms"), number("max.compaction.lag.ms"));
+        if least > most {
+            return Err(format!(
+                "min.compaction.lag.ms={least} is not valid: it must be at most max.compaction.lag.ms={most}"
+            ));
+        }
+        Ok(())
+    }
+
     /// Every broker setting with value, source and synonyms.
     pub fn resolve_broker(&self, dynamic: &Dynamic) -> Vec<Resolved> {
         broker_definitions()
@@ -170,8 +217,19 @@ impl Config {
         topic: &BTreeMap<String, String>,
         dynamic: &Dynamic,
     ) -> Vec<(&'static str, String, Source)> {
+        self.levels(definition, topic, Source::Topic, dynamic)
+    }
+
+    /// Every level that gives a setting of a topic or group a value, strongest first: `own`, then the broker settings that are its synonyms.
+    fn levels(
+        &self,
+        definition: &'static Definition,
+        own: &BTreeMap<String, String>,
+        source: Source,
+        dynamic: &Dynamic,
+    ) -> Vec<(&'static str, String, Source)> {
         let mut levels: Vec<_> =
-            topic.get(definition.name).map(|v| (definition.name, v.clone(), Source::Topic)).into_iter().collect();
+            own.get(definition.name).map(|v| (definition.name, v.clone(), source)).into_iter().collect();
         let brokers = definition.synonyms.iter().filter_map(|name| broker_definition(name));
         levels.extend(brokers.flat_map(|broker| self.broker_levels(broker, dynamic)));
         if definition.synonyms.is_empty() {
@@ -215,15 +273,24 @@ fn resolved(definition: &'static Definition, synonyms: Vec<(&'static str, String
     let first = synonyms.first();
     let value = first.map(|(name, value, _)| match *name == definition.name {
         true => value.clone(),
-        false => in_ms(name, value),
+        false => translated(name, value),
     });
     let source = first.map_or(Source::Default, |(_, _, source)| *source);
     Resolved { definition, value, source, synonyms }
 }
 
-/// `value` of the broker setting `name` in ms where that one counts hours or minutes and its topic setting does not.
-fn in_ms(name: &str, value: &str) -> String {
+/// The broker setting that bounds, as `which` ("min", "max"), the settings of groups whose default is `name`, if there is one.
+fn bound_of(name: &str, which: &str) -> Option<&'static str> {
+    let (kind, setting) = name.strip_prefix("group.")?.split_once('.')?;
+    let setting = setting.strip_prefix("num.").unwrap_or(setting);
+    broker_definition(&format!("group.{kind}.{which}.{setting}")).map(|d| d.name)
+}
+
+/// `value` of the broker setting `name` as the setting of a topic or group has it: in ms where the broker's counts hours or minutes, the first where the broker's is a
+/// list of assignors.
+fn translated(name: &str, value: &str) -> String {
     let unit = match name {
+        "group.streams.assignors" => return check::items(value).next().unwrap_or("").to_owned(),
         "log.retention.hours" | "log.roll.hours" | "log.roll.jitter.hours" => 3_600_000,
         "log.retention.minutes" => 60_000,
         _ => return value.to_owned(),
@@ -284,7 +351,10 @@ mod tests {
             assert_eq!(r.value.as_deref(), r.definition.default, "{}", r.definition.name);
             assert_eq!(r.source, Source::Default, "{}", r.definition.name);
         }
-        for d in topic_definitions() {
+        for r in plain().resolve_group(&map(&[]), &Dynamic::default()) {
+            assert_eq!(r.value.as_deref(), r.definition.default, "{}", r.definition.name);
+        }
+        for d in topic_definitions().iter().chain(group_definitions()) {
             for s in d.synonyms {
                 assert!(broker_definition(s).is_some(), "{s}");
             }
@@ -337,6 +407,61 @@ mod tests {
             plain().topic(&map(&[("cleanup.policy", "compact, delete"), ("retention.ms", "1")]), &Dynamic::default());
         assert!(t.cleanup_compact && t.cleanup_delete);
         assert_eq!(t.log.retention_ms, 1);
+    }
+
+    #[test]
+    fn a_group_keeps_to_the_bounds_of_the_broker() {
+        let config = plain().set("group.consumer.max.session.timeout.ms", "50000");
+        let check = |pairs: &[(&str, &str)]| config.check_group(&map(pairs), &Dynamic::default());
+        assert_eq!(check(&[("consumer.session.timeout.ms", "50000"), ("streams.num.standby.replicas", "2")]), Ok(()));
+        for (name, value, bound) in [
+            ("consumer.session.timeout.ms", "50001", "group.consumer.max.session.timeout.ms"),
+            ("consumer.session.timeout.ms", "44999", "group.consumer.min.session.timeout.ms"),
+            ("consumer.heartbeat.interval.ms", "15001", "group.consumer.max.heartbeat.interval.ms"),
+            ("consumer.assignment.interval.ms", "15001", "group.consumer.max.assignment.interval.ms"),
+            ("share.session.timeout.ms", "60001", "group.share.max.session.timeout.ms"),
+            ("share.heartbeat.interval.ms", "4999", "group.share.min.heartbeat.interval.ms"),
+            ("share.record.lock.duration.ms", "14999", "group.share.min.record.lock.duration.ms"),
+            ("share.delivery.count.limit", "11", "group.share.max.delivery.count.limit"),
+            ("share.partition.max.record.locks", "4001", "group.share.max.partition.max.record.locks"),
+            ("streams.session.timeout.ms", "44999", "group.streams.min.session.timeout.ms"),
+            ("streams.heartbeat.interval.ms", "15001", "group.streams.max.heartbeat.interval.ms"),
+            ("streams.num.standby.replicas", "3", "group.streams.max.standby.replicas"),
+        ] {
+            let said = check(&[(name, value)]).unwrap_err();
+            assert!(said.contains(name) && said.contains(bound), "{said}");
+        }
+        let wide = plain().set("group.consumer.min.session.timeout.ms", "5000");
+        let said = wide.check_group(&map(&[("consumer.session.timeout.ms", "5000")]), &Dynamic::default());
+        assert!(said.unwrap_err().contains("greater than consumer.heartbeat.interval.ms"));
+    }
+
+    #[test]
+    fn a_group_setting_shows_its_levels() {
+        let config = plain().set("group.consumer.session.timeout.ms", "46000").set("group.streams.assignors", "a, b");
+        let all = config.resolve_group(&map(&[("consumer.session.timeout.ms", "47000")]), &Dynamic::default());
+        let of = |name: &str| all.iter().find(|r| r.definition.name == name).unwrap();
+        let r = of("consumer.session.timeout.ms");
+        let levels: Vec<_> = r.synonyms.iter().map(|(n, v, s)| (*n, v.as_str(), *s)).collect();
+        assert_eq!(
+            levels,
+            [
+                ("consumer.session.timeout.ms", "47000", Source::Group),
+                ("group.consumer.session.timeout.ms", "46000", Source::CommandLine),
+                ("group.consumer.session.timeout.ms", "45000", Source::Default),
+            ]
+        );
+        assert_eq!((r.value.as_deref(), r.source), (Some("47000"), Source::Group));
+        assert_eq!(of("streams.assignor.name").value.as_deref(), Some("a"));
+        let none: Vec<_> = of("share.isolation.level").synonyms.iter().map(|(n, v, _)| (*n, v.as_str())).collect();
+        assert_eq!(none, [("share.isolation.level", "read_uncommitted")]);
+    }
+
+    #[test]
+    fn compaction_may_not_wait_longer_than_it_must_not() {
+        let check = |pairs: &[(&str, &str)]| plain().check_topic(&map(pairs), &Dynamic::default());
+        assert!(check(&[("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "4")]).is_err());
+        assert_eq!(check(&[("min.compaction.lag.ms", "5"), ("max.compaction.lag.ms", "5")]), Ok(()));
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! The table: every topic and broker setting of Kafka 4 that tools read or set, and our own.
+//! The table: every topic, broker and group setting of Kafka 4 that tools read or set, and our own.
 
 use super::{
     Definition,
     Effect::{self, Accepted, Acts, Later, Removed},
     Kind::{self, Boolean, Class, Double, Int, List, Long, Password, Short, String as Text},
-    Range::{self, Any, ListOf, OneOf, Real, Whole},
+    Range::{self, Any, ListOf, OffsetReset, OneOf, Real, Whole},
 };
 use std::{collections::HashMap, sync::OnceLock};
 
@@ -18,6 +18,11 @@ pub fn broker_definitions() -> &'static [Definition] {
     BROKER
 }
 
+/// Group settings known (resource type GROUP), by name.
+pub fn group_definitions() -> &'static [Definition] {
+    GROUP
+}
+
 /// A topic setting by its name.
 pub fn topic_definition(name: &str) -> Option<&'static Definition> {
     static INDEX: OnceLock<Index> = OnceLock::new();
@@ -28,6 +33,12 @@ pub fn topic_definition(name: &str) -> Option<&'static Definition> {
 pub fn broker_definition(name: &str) -> Option<&'static Definition> {
     static INDEX: OnceLock<Index> = OnceLock::new();
     INDEX.get_or_init(|| index(BROKER)).get(name).copied()
+}
+
+/// A group setting by its name.
+pub fn group_definition(name: &str) -> Option<&'static Definition> {
+    static INDEX: OnceLock<Index> = OnceLock::new();
+    INDEX.get_or_init(|| index(GROUP)).get(name).copied()
 }
 
 type Index = HashMap<&'static str, &'static Definition>;
@@ -57,6 +68,19 @@ const fn topic(
     doc: &'static str,
 ) -> Definition {
     Definition { name, kind, default: Some(default), dynamic: true, effect, range, doc, synonyms }
+}
+
+/// A setting of groups; `synonyms` are those of brokers that give its default.
+const fn group(
+    kind: Kind,
+    name: &'static str,
+    default: &'static str,
+    range: Range,
+    synonyms: &'static [&'static str],
+    doc: &'static str,
+) -> Definition {
+    // The groups that they act on are not built.
+    topic(Accepted, kind, name, default, range, synonyms, doc)
 }
 
 /// A broker setting read at start only.
@@ -539,6 +563,31 @@ static BROKER: &[Definition] = &[
     fixed(Accepted, Int, "telemetry.max.bytes", "1048576", Any, "Largest report of client telemetry."),
 ];
 
+#[rustfmt::skip]
+static GROUP: &[Definition] = &[
+    group(Int, "consumer.assignment.interval.ms", "1000", from(0), &["group.consumer.assignment.interval.ms"], "Shortest time between two assignments of the consumer group."),
+    group(Int, "consumer.heartbeat.interval.ms", "5000", from(1), &["group.consumer.heartbeat.interval.ms"], "Heartbeat interval of the consumer group's members."),
+    group(Int, "consumer.session.timeout.ms", "45000", from(1), &["group.consumer.session.timeout.ms"], "Time without a heartbeat after which a member of the consumer group is taken for gone."),
+    group(Boolean, "errors.deadletterqueue.copy.record.enable", "false", Any, &[], "Whether the share group's dead letter topic gets the record itself, or only where it was and why."),
+    group(Text, "errors.deadletterqueue.topic.name", "", Any, &[], "Dead letter topic of the share group; empty is none."),
+    group(Int, "share.assignment.interval.ms", "1000", from(0), &["group.share.assignment.interval.ms"], "Shortest time between two assignments of the share group."),
+    group(Text, "share.auto.offset.reset", "latest", OffsetReset, &[], "Where the share group begins in a partition: earliest, latest, or by_duration: and an ISO 8601 duration."),
+    group(Int, "share.delivery.count.limit", "5", from(2), &["group.share.delivery.count.limit"], "Deliveries of a record before the share group gives it up."),
+    group(Int, "share.heartbeat.interval.ms", "5000", from(1), &["group.share.heartbeat.interval.ms"], "Heartbeat interval of the share group's members."),
+    group(Text, "share.isolation.level", "read_uncommitted", OneOf(&["read_committed", "read_uncommitted"]), &[], "Whether the share group sees records of transactions before they are committed."),
+    group(Int, "share.partition.max.record.locks", "2000", from(100), &["group.share.partition.max.record.locks"], "Most records that the share group locks in one partition."),
+    group(Int, "share.record.lock.duration.ms", "30000", from(1000), &["group.share.record.lock.duration.ms"], "How long a record stays locked for the member of the share group that got it."),
+    group(Boolean, "share.renew.acknowledge.enable", "true", Any, &[], "Whether members of the share group may renew the lock of a record."),
+    group(Int, "share.session.timeout.ms", "45000", from(1), &["group.share.session.timeout.ms"], "Time without a heartbeat after which a member of the share group is taken for gone."),
+    group(Int, "streams.assignment.interval.ms", "1000", from(0), &["group.streams.assignment.interval.ms"], "Shortest time between two assignments of the streams group."),
+    group(Text, "streams.assignor.name", "sticky", Any, &["group.streams.assignors"], "Assignor of the streams group; the first of the broker's where none is named."),
+    group(Int, "streams.heartbeat.interval.ms", "5000", from(1), &["group.streams.heartbeat.interval.ms"], "Heartbeat interval of the streams group's members."),
+    group(Int, "streams.initial.rebalance.delay.ms", "3000", from(0), &["group.streams.initial.rebalance.delay.ms"], "Time that a new streams group waits for members."),
+    group(Int, "streams.num.standby.replicas", "0", from(0), &["group.streams.num.standby.replicas"], "Standby replicas of each task of the streams group."),
+    group(List, "streams.rack.aware.assignment.tags", "", Any, &["group.streams.rack.aware.assignment.tags"], "Client tags by which standby replicas of the streams group are spread."),
+    group(Int, "streams.session.timeout.ms", "45000", from(1), &["group.streams.session.timeout.ms"], "Time without a heartbeat after which a member of the streams group is taken for gone."),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -547,7 +596,7 @@ mod tests {
     /// The settings as they stand in `docs/protocol.md`.
     fn page() -> String {
         let mut text = String::new();
-        for (title, definitions) in [("Topics", TOPIC), ("Brokers", BROKER)] {
+        for (title, definitions) in [("Topics", TOPIC), ("Groups", GROUP), ("Brokers", BROKER)] {
             let cells = "| name | default | effect | at run time | meaning |\n| --- | --- | --- | --- | --- |";
             let _ = write!(text, "\n### {title}\n\n{cells}\n");
             for d in definitions {

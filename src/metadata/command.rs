@@ -16,6 +16,16 @@ pub enum ConfigResource {
     ClientMetrics(String),
 }
 
+impl ConfigResource {
+    /// Length of its name, bytes (a client may give a group any name that fits a request).
+    fn name_bytes(&self) -> usize {
+        match self {
+            ConfigResource::Broker(_) | ConfigResource::BrokerDefault => 12,
+            ConfigResource::Group(name) | ConfigResource::ClientMetrics(name) => name.len(),
+        }
+    }
+}
+
 /// Feature level of a cluster made by this release, and the highest it understands. Each [`Command`] names the level it needs
 /// ([`Command::feature_level`]).
 pub const FEATURE_LEVEL: u16 = 1;
@@ -94,7 +104,7 @@ impl Command {
             Command::DeleteTopics { ids } => 40 * ids.len(),
             Command::CreatePartitions { topics } => topics.iter().map(|t| 80 + lists(&t.assignments)).sum(),
             Command::AlterTopicConfigs { changes } => changes.iter().map(|(_, c)| 48 + alter(c)).sum(),
-            Command::AlterConfigs { changes } => changes.iter().map(|(_, c)| 300 + alter(c)).sum(),
+            Command::AlterConfigs { changes } => changes.iter().map(|(r, c)| 64 + r.name_bytes() + alter(c)).sum(),
         }
     }
 }

@@ -500,6 +500,14 @@ impl Partition {
         Ok(start)
     }
 
+    /// The producers remembered, by id. The log must be open.
+    pub fn active_producers(&self) -> Result<Vec<producers::Active>, PartitionError> {
+        match &*self.lock() {
+            Phase::Open(open) => Ok(open.producers.active()),
+            other => Err(other.refusal()),
+        }
+    }
+
     fn note_change(&self) {
         if !self.shared.catalogue_stale.load(Ordering::Relaxed) {
             self.shared.catalogue_stale.store(true, Ordering::Relaxed);

@@ -48,6 +48,21 @@ struct Sent {
     timestamp: i64,
 }
 
+/// A producer as DescribeProducers tells of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Active {
+    pub id: i64,
+    pub epoch: i16,
+    /// -1 = it has written nothing in this epoch.
+    pub last_sequence: i32,
+    /// Largest timestamp of its last batch, ms; -1 = none.
+    pub last_timestamp: i64,
+    /// -1 = none.
+    pub coordinator_epoch: i32,
+    /// First offset of its open transaction; -1 = none.
+    pub transaction_first_offset: i64,
+}
+
 /// What is to be done with a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -96,6 +111,21 @@ impl Producers {
     /// Whether none is.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Every producer remembered, by id.
+    pub fn active(&self) -> Vec<Active> {
+        let of = |(id, p): (&i64, &Producer)| Active {
+            id: *id,
+            epoch: p.epoch,
+            last_sequence: p.last_sequence(),
+            last_timestamp: p.sent().last().map_or(-1, |s| s.timestamp),
+            coordinator_epoch: p.coordinator_epoch,
+            transaction_first_offset: p.transaction_first_offset,
+        };
+        let mut all: Vec<_> = self.entries.iter().map(of).collect();
+        all.sort_unstable_by_key(|p| p.id);
+        all
     }
 
     /// Judges a batch that a producer sent; changes nothing.
@@ -346,6 +376,19 @@ mod tests {
         assert!(matches!(send(&mut p, &mut end, batch(1, 0, 10, 5)), Err(ProducerError::OutOfOrder { .. })));
         assert!(matches!(send(&mut p, &mut end, batch(1, 0, 61, 1)), Err(ProducerError::OutOfOrder { .. })));
         assert_eq!(end, 60);
+    }
+
+    #[test]
+    fn producers_are_told_of_by_their_last_batch() {
+        let (mut p, mut end) = (Producers::default(), 0);
+        for (id, sequence) in [(9, 0), (3, 0), (9, 4)] {
+            send(&mut p, &mut end, batch(id, 2, sequence, 4)).unwrap();
+        }
+        let told: Vec<_> = p.active().iter().map(|a| (a.id, a.epoch, a.last_sequence)).collect();
+        assert_eq!(told, [(3, 2, 3), (9, 2, 7)]);
+        let again = Producers::decode(&p.encode(), 0).unwrap();
+        assert_eq!(again.active(), p.active());
+        assert!(p.active().iter().all(|a| a.coordinator_epoch == -1 && a.transaction_first_offset == -1));
     }
 
     #[test]

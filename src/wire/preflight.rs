@@ -10,8 +10,9 @@
 use super::header::read_unsigned_varint;
 use kafka_protocol::{
     messages::{
-        BrokerId, TopicName, create_partitions_request::*, create_topics_request::*, delete_records_request::*,
-        delete_topics_request::*, describe_configs_request::*, describe_topic_partitions_request::*, fetch_request::*,
+        BrokerId, TopicName, alter_configs_request as alter, create_partitions_request::*, create_topics_request::*,
+        delete_records_request::*, delete_topics_request::*, describe_configs_request::*, describe_log_dirs_request::*,
+        describe_producers_request as producers, describe_topic_partitions_request::*, fetch_request::*,
         incremental_alter_configs_request::*, list_offsets_request::*, metadata_request::*,
         offset_for_leader_epoch_request::*, produce_request::*,
     },
@@ -182,6 +183,10 @@ const SHAPES: &[Shape] = &[
     Shape { key: 23, flexible: 4, fields: &[INT32.since(3), structs::<OffsetForLeaderTopic>(&[STRING, structs::<OffsetForLeaderPartition>(&[INT32, INT32, INT32])])] },
     // DescribeConfigs: resources [type, name, keys], synonyms, documentation.
     Shape { key: 32, flexible: 4, fields: &[structs::<DescribeConfigsResource>(&[INT8, STRING, values::<StrBytes>(&[STRING]).nullable()]), BOOL, BOOL.since(3)] },
+    // AlterConfigs: resources [type, name, configs [name, value]], validate only.
+    Shape { key: 33, flexible: 2, fields: &[structs::<alter::AlterConfigsResource>(&[INT8, STRING, structs::<alter::AlterableConfig>(&[STRING, STRING.nullable()])]), BOOL] },
+    // DescribeLogDirs: topics [name, partitions].
+    Shape { key: 35, flexible: 2, fields: &[structs::<DescribableLogDirTopic>(&[STRING, values::<i32>(&[INT32])]).nullable()] },
     // CreatePartitions: topics [name, count, assignments [brokers]], timeout, validate only.
     Shape { key: 37, flexible: 2, fields: &[structs::<CreatePartitionsTopic>(&[STRING, INT32,
         structs::<CreatePartitionsAssignment>(&[values::<BrokerId>(&[INT32])]).nullable()]), INT32, BOOL] },
@@ -189,6 +194,8 @@ const SHAPES: &[Shape] = &[
     Shape { key: 44, flexible: 1, fields: &[structs::<AlterConfigsResource>(&[INT8, STRING, structs::<AlterableConfig>(&[STRING, INT8, STRING.nullable()])]), BOOL] },
     // DescribeCluster: authorised operations, endpoint type, fenced brokers.
     Shape { key: 60, flexible: 0, fields: &[BOOL, INT8.since(1), BOOL.since(2)] },
+    // DescribeProducers: topics [name, partitions].
+    Shape { key: 61, flexible: 0, fields: &[structs::<producers::TopicRequest>(&[STRING, values::<i32>(&[INT32])])] },
     // DescribeTopicPartitions: topics [name], limit, cursor (topic, partition).
     Shape { key: 75, flexible: 0, fields: &[structs::<TopicRequest>(&[STRING]), INT32, Field::of(Kind::Optional(&[STRING, INT32]))] },
 ];
@@ -361,9 +368,12 @@ mod tests {
             22 => run::<InitProducerIdRequest>(version, body),
             23 => run::<OffsetForLeaderEpochRequest>(version, body),
             32 => run::<DescribeConfigsRequest>(version, body),
+            33 => run::<AlterConfigsRequest>(version, body),
+            35 => run::<DescribeLogDirsRequest>(version, body),
             37 => run::<CreatePartitionsRequest>(version, body),
             44 => run::<IncrementalAlterConfigsRequest>(version, body),
             60 => run::<DescribeClusterRequest>(version, body),
+            61 => run::<DescribeProducersRequest>(version, body),
             75 => run::<DescribeTopicPartitionsRequest>(version, body),
             key => panic!("add API {key} here"),
         }

@@ -325,7 +325,6 @@ fn a_setting_changed_at_run_time_acts_and_survives_a_restart() {
         (TOPIC, "a", ("compression.type", SET, Some("zstd")), 40),
         (BROKER, "1", ("num.partitions", SET, Some("2")), 42),
         (BROKER, "7", ("message.max.bytes", SET, Some("2")), 42),
-        (32, "group", ("consumer.session.timeout.ms", SET, Some("2")), 42),
     ] {
         assert_eq!(alter(&mut c, kind, name, &[op], false), error, "{name} {op:?}");
     }
