@@ -17,8 +17,15 @@ pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 /// Shards by topic id and partition.
 #[derive(Debug, Default)]
 pub struct GroupShards {
-    #[expect(dead_code)]
     shards: Mutex<BTreeMap<(Uuid, i32), Shard<Groups>>>,
+}
+
+impl GroupShards {
+    /// The shards that run now.
+    pub(super) fn loaded(&self) -> Vec<Shard<Groups>> {
+        let shards = self.shards.lock().unwrap_or_else(|p| p.into_inner());
+        shards.values().filter(|shard| !shard.is_over()).cloned().collect()
+    }
 }
 
 impl Broker {

@@ -4,6 +4,7 @@
 //!
 //! State: the table is swapped by the reconciler alone; a session has a mutex of its own; settings are swapped when the image changes them.
 
+mod expiry;
 pub mod groups;
 pub mod partitions;
 mod producer_ids;
@@ -53,6 +54,7 @@ pub struct Broker {
     pub sessions: sessions::Sessions,
     /// Group coordinators that live here.
     pub groups: groups::GroupShards,
+    expiry: expiry::Expiry,
     /// Bytes of requests that may wait for logs to be opened.
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
@@ -103,6 +105,7 @@ impl Broker {
             partitions: partitions::Partitions::default(),
             sessions: sessions::Sessions::new(settings.fetch_session_slots),
             groups: groups::GroupShards::default(),
+            expiry: expiry::Expiry::default(),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),
             producer_ids: producer_ids::ProducerIds::default(),
@@ -127,6 +130,7 @@ impl Broker {
         broker.spawn("quarantine", broker.clone().quarantine(broker.quorum.image()));
         broker.spawn("recovery", broker.clone().recover());
         broker.spawn("cleaner", broker.clone().clean());
+        broker.spawn("offset expiry", broker.clone().expire_offsets());
         broker.spawn("catalogue", broker.clone().write_catalogue());
         broker.spawn("sweeper", broker.clone().sweep());
         broker.spawn("cooler", broker.clone().cool());

@@ -113,6 +113,7 @@ impl Broker {
         self.partitions.publish(table, after.index);
         if !gone.is_empty() {
             self.env.spawn("delete topics", delete(gone));
+            self.expiry.topics_gone.notify_one();
         }
     }
 

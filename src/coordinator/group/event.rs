@@ -277,6 +277,8 @@ pub struct Candidate {
     pub topic_id: Uuid,
     pub offset: i64,
     pub commit_ms: i64,
+    /// Whoever committed it named the time itself.
+    pub own_expiry: bool,
 }
 
 /// What is asked of the machine. One group an event, but for the last four.
@@ -306,6 +308,8 @@ pub enum Event {
     ExpiryCandidates,
     /// Of those, the ones to drop: removed if they are still as they were. Groups left with nothing go too.
     Expire(Vec<Candidate>),
+    /// Topics that groups of the shard have committed to, by name and id.
+    Topics,
     /// Topics were deleted: what was committed to them (by name and id) goes.
     TopicsDeleted(Vec<(Arc<str>, Uuid)>),
 }
@@ -329,6 +333,8 @@ pub enum Reply {
     DeleteOffsets(Result<Vec<Vec<Result<(), GroupError>>>, GroupError>),
     List(Vec<Listed>),
     ExpiryCandidates(Vec<Candidate>),
+    /// Each once; with a nil id where offsets are stored without one.
+    Topics(Vec<(Arc<str>, Uuid)>),
     /// How many were dropped (Expire, TopicsDeleted).
     Dropped(usize),
 }

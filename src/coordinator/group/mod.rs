@@ -88,6 +88,7 @@ impl Machine for Groups {
             | Event::List
             | Event::ExpiryCandidates
             | Event::Expire(_)
+            | Event::Topics
             | Event::TopicsDeleted(_) => offsets::handle(self, ticket, event, now, settings, out),
         }
     }

@@ -17,9 +17,12 @@ use crate::{
     coordinator::machine::{Now, Output, Record, Refusal, Ticket},
     limits::TOMBSTONES_BYTES_MAX,
 };
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 /// What is remembered of an append until its outcome is known.
@@ -83,7 +86,7 @@ pub(super) fn replay(
 /// The log has been read; called before the classic part's.
 pub(super) fn loaded(_groups: &mut Groups, _now: Now, _settings: &GroupSettings, _out: &mut Output<Groups>) {}
 
-/// Commit, Fetch, Describe, Delete, DeleteOffsets, List, ExpiryCandidates, Expire, TopicsDeleted.
+/// Commit, Fetch, Describe, Delete, DeleteOffsets, List, ExpiryCandidates, Expire, Topics, TopicsDeleted.
 pub(super) fn handle(
     groups: &mut Groups,
     ticket: Ticket,
@@ -120,6 +123,11 @@ pub(super) fn handle(
         Event::Expire(candidates) => {
             let tombstones = expiry::tombstones(groups, &candidates, now.wall_ms, settings);
             tombstones.append(ticket, Answer::Dropped, out);
+        }
+        Event::Topics => {
+            let topics: BTreeSet<_> = groups.groups.values().flat_map(|group| group.offsets.topics()).collect();
+            let topics = topics.into_iter().map(|(name, id)| (name.clone(), id)).collect();
+            out.reply(ticket, Reply::Topics(topics));
         }
         Event::TopicsDeleted(topics) => {
             let mut tombstones = Tombstones::default();

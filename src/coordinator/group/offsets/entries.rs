@@ -185,6 +185,16 @@ impl Offsets {
         self.topics.get(topic).into_iter().flat_map(|it| it.entries.iter().map(|entry| it.stored(entry)))
     }
 
+    /// Topics and ids committed to; one of them may come several times.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&Arc<str>, Uuid)> {
+        self.topics.iter().flat_map(|(name, it)| {
+            let others = it.entries.iter().filter_map(|entry| entry.more.as_deref()).map(|more| more.topic_id);
+            // It may be that none is left of the first one's id.
+            let first = it.entries.iter().any(|entry| entry.more.is_none()).then_some(it.id);
+            first.into_iter().chain(others).map(move |id| (name, id))
+        })
+    }
+
     /// All, by topic and partition.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Stored<'_>)> {
         let mut topics: Vec<_> = self.topics.iter().collect();

@@ -32,6 +32,7 @@ pub(super) fn candidates(groups: &Groups, now_ms: i64, settings: &GroupSettings)
                     topic_id: it.topic_id,
                     offset: it.offset,
                     commit_ms: it.commit_ms,
+                    own_expiry: it.expire_ms >= 0,
                 });
             }
         }

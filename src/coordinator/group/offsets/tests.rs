@@ -103,6 +103,13 @@ impl Shard {
         }
     }
 
+    fn topics(&mut self) -> Vec<(Arc<str>, Uuid)> {
+        match self.ask(T0, Event::Topics) {
+            Reply::Topics(topics) => topics,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn names(&mut self) -> Vec<String> {
         match self.ask(T0, Event::List) {
             Reply::List(all) => all.iter().map(|one| one.group.to_string()).collect(),
@@ -200,10 +207,12 @@ fn an_offset_of_another_topic_of_that_name_is_none() {
     assert_eq!(shard.offset("g", "orders", BILLS, 1), 2);
     assert_eq!(shard.offset("g", "orders", ORDERS, 1), -1);
     assert_eq!(shard.offset("g", "orders", ORDERS, 0), 5);
+    assert_eq!(shard.topics(), [("orders".into(), ORDERS), ("orders".into(), BILLS)]);
     let dropped = shard.ask(T0, Event::TopicsDeleted(vec![("orders".into(), ORDERS)]));
     assert!(matches!(dropped, Reply::Dropped(1)), "{dropped:?}");
     assert_eq!(shard.offset("g", "orders", ORDERS, 0), -1);
     assert_eq!(shard.offset("g", "orders", BILLS, 1), 2);
+    assert_eq!(shard.topics(), [("orders".into(), BILLS)]);
     // Stored without an id (another broker, long ago): of any topic of the name.
     let value = [&[0, 3][..], &9i64.to_be_bytes(), &[255; 4], &[0, 0], &T0.to_be_bytes()].concat();
     let key = super::records::offset_key("g", "orders", 7).unwrap();
