@@ -74,6 +74,10 @@ pub const PARTITIONS_PER_REQUEST_MAX: usize = 100_000;
 pub const TOPICS_PER_REQUEST_MAX: usize = 10_000;
 /// Length of a topic name (Kafka: 249).
 pub const TOPIC_NAME_BYTES_MAX: usize = 249;
+/// Groups (or coordinator keys) of one request.
+pub const GROUPS_PER_REQUEST_MAX: usize = 100_000;
+/// Partitions of one request about committed offsets.
+pub const OFFSETS_PER_REQUEST_MAX: usize = 100_000;
 /// Waiters (long polls, parked acknowledgements) of one partition.
 pub const WAITERS_PER_PARTITION_MAX: usize = 100_000;
 /// Proposals that wait for the metadata log.

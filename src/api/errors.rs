@@ -5,6 +5,7 @@
 pub use kafka_protocol::ResponseError;
 
 use crate::{
+    coordinator::group::GroupError,
     metadata::{ProposeError, Refusal, placement::PlacementError},
     partition::{PartitionError, producers::ProducerError},
 };
@@ -135,6 +136,30 @@ pub fn partition(error: &PartitionError) -> ResponseError {
         PartitionError::Deleted => ResponseError::UnknownTopicOrPartition,
         // The record may be in the log: retriable, as a time-out is.
         PartitionError::TooManyWaiters => ResponseError::RequestTimedOut,
+    }
+}
+
+/// Code of what a group coordinator refused.
+pub fn group(error: &GroupError) -> ResponseError {
+    match error {
+        GroupError::NotAvailable(_) => ResponseError::CoordinatorNotAvailable,
+        GroupError::NotCoordinator(_) => ResponseError::NotCoordinator,
+        GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
+        GroupError::UnknownMemberId => ResponseError::UnknownMemberId,
+        GroupError::IllegalGeneration { .. } => ResponseError::IllegalGeneration,
+        GroupError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        GroupError::InconsistentGroupProtocol => ResponseError::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout { .. } => ResponseError::InvalidSessionTimeout,
+        GroupError::MemberIdRequired => ResponseError::MemberIdRequired,
+        GroupError::FencedInstanceId => ResponseError::FencedInstanceId,
+        GroupError::GroupMaxSizeReached { .. } => ResponseError::GroupMaxSizeReached,
+        GroupError::GroupIdNotFound => ResponseError::GroupIdNotFound,
+        GroupError::NonEmptyGroup => ResponseError::NonEmptyGroup,
+        GroupError::GroupSubscribedToTopic => ResponseError::GroupSubscribedToTopic,
+        GroupError::OffsetMetadataTooLarge { .. } => ResponseError::OffsetMetadataTooLarge,
+        GroupError::CommitTooLarge => ResponseError::InvalidCommitOffsetSize,
+        GroupError::InvalidRequest(_) => ResponseError::InvalidRequest,
+        GroupError::Unknown(_) => ResponseError::UnknownServerError,
     }
 }
 

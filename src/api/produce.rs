@@ -9,7 +9,7 @@ use super::{
     CloseReason, Outcome, Request,
     errors::{self, ResponseError},
     opening::Opening,
-    reply,
+    reply, topics,
 };
 use crate::{
     broker::Broker,
@@ -109,6 +109,7 @@ fn refusal(message: &ProduceRequest) -> Option<ResponseError> {
     message.transactional_id.as_ref().map(|_| ResponseError::InvalidTxnState)
 }
 
+/// The partition named; Kafka's internal topics are written by their coordinators only.
 fn find(broker: &Broker, version: i16, name: &str, id: Uuid, index: i32) -> Result<Arc<Partition>, ResponseError> {
     let table = broker.partitions.table();
     let topic = if version >= TOPIC_IDS {
@@ -116,6 +117,9 @@ fn find(broker: &Broker, version: i16, name: &str, id: Uuid, index: i32) -> Resu
     } else {
         table.by_name(name).ok_or(ResponseError::UnknownTopicOrPartition)?
     };
+    if topics::is_internal(&topic.state.name) {
+        return Err(ResponseError::InvalidTopicException);
+    }
     topic.partition(index).cloned().ok_or(ResponseError::UnknownTopicOrPartition)
 }
 

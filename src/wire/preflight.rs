@@ -10,11 +10,12 @@
 use super::header::read_unsigned_varint;
 use kafka_protocol::{
     messages::{
-        BrokerId, TopicName, alter_configs_request as alter, create_partitions_request::*, create_topics_request::*,
-        delete_records_request::*, delete_topics_request::*, describe_configs_request::*, describe_log_dirs_request::*,
-        describe_producers_request as producers, describe_topic_partitions_request::*, fetch_request::*,
-        incremental_alter_configs_request::*, list_offsets_request::*, metadata_request::*,
-        offset_for_leader_epoch_request::*, produce_request::*,
+        BrokerId, GroupId, TopicName, alter_configs_request as alter, create_partitions_request::*,
+        create_topics_request::*, delete_records_request::*, delete_topics_request::*, describe_configs_request::*,
+        describe_log_dirs_request::*, describe_producers_request as producers, describe_topic_partitions_request::*,
+        fetch_request::*, incremental_alter_configs_request::*, join_group_request::*, leave_group_request::*,
+        list_offsets_request::*, metadata_request::*, offset_commit_request::*, offset_delete_request::*,
+        offset_fetch_request::*, offset_for_leader_epoch_request::*, produce_request::*, sync_group_request::*,
     },
     protocol::StrBytes,
 };
@@ -168,6 +169,29 @@ const SHAPES: &[Shape] = &[
     // Metadata: topics [id, name], auto creation, authorised operations of the cluster and of topics.
     Shape { key: 3, flexible: 9, fields: &[structs::<MetadataRequestTopic>(&[UUID.since(10), STRING.nullable()]).nullable(),
         BOOL.since(4), BOOL.since(8).until(10), BOOL.since(8)] },
+    // OffsetCommit: group, generation, member, instance, retention, topics [name, partitions [index, offset, leader epoch, metadata]].
+    Shape { key: 8, flexible: 8, fields: &[STRING, INT32, STRING, STRING.nullable().since(7), INT64.until(4),
+        structs::<OffsetCommitRequestTopic>(&[STRING, structs::<OffsetCommitRequestPartition>(&[INT32, INT64, INT32.since(6), STRING.nullable()])])] },
+    // OffsetFetch: group, topics [name, partitions]; or groups [id, member, member epoch, topics [name, partitions]]; stable ones only.
+    Shape { key: 9, flexible: 6, fields: &[STRING.until(7), structs::<OffsetFetchRequestTopic>(&[STRING, values::<i32>(&[INT32])]).nullable().until(7),
+        structs::<OffsetFetchRequestGroup>(&[STRING, STRING.nullable().since(9), INT32.since(9),
+            structs::<OffsetFetchRequestTopics>(&[STRING, values::<i32>(&[INT32])]).nullable()]).since(8), BOOL.since(7)] },
+    // FindCoordinator: key, key type; or keys.
+    Shape { key: 10, flexible: 3, fields: &[STRING.until(3), INT8.since(1), values::<StrBytes>(&[STRING]).since(4)] },
+    // JoinGroup: group, session timeout, rebalance timeout, member, instance, protocol type, protocols [name, metadata], reason.
+    Shape { key: 11, flexible: 6, fields: &[STRING, INT32, INT32.since(1), STRING, STRING.nullable().since(5), STRING,
+        structs::<JoinGroupRequestProtocol>(&[STRING, BYTES]), STRING.nullable().since(8)] },
+    // Heartbeat: group, generation, member, instance.
+    Shape { key: 12, flexible: 4, fields: &[STRING, INT32, STRING, STRING.nullable().since(3)] },
+    // LeaveGroup: group, member; or members [id, instance, reason].
+    Shape { key: 13, flexible: 4, fields: &[STRING, STRING.until(2), structs::<MemberIdentity>(&[STRING, STRING.nullable(), STRING.nullable().since(5)]).since(3)] },
+    // SyncGroup: group, generation, member, instance, protocol type and name, assignments [member, assignment].
+    Shape { key: 14, flexible: 4, fields: &[STRING, INT32, STRING, STRING.nullable().since(3), STRING.nullable().since(5), STRING.nullable().since(5),
+        structs::<SyncGroupRequestAssignment>(&[STRING, BYTES])] },
+    // DescribeGroups: groups, authorised operations.
+    Shape { key: 15, flexible: 5, fields: &[values::<GroupId>(&[STRING]), BOOL.since(3)] },
+    // ListGroups: states, types.
+    Shape { key: 16, flexible: 3, fields: &[values::<StrBytes>(&[STRING]).since(4), values::<StrBytes>(&[STRING]).since(5)] },
     // ApiVersions: client software name and version.
     Shape { key: 18, flexible: 3, fields: &[STRING.since(3), STRING.since(3)] },
     // CreateTopics: topics [name, partitions, replication factor, assignments [partition, brokers], configs [name, value]], timeout, validate only.
@@ -190,8 +214,12 @@ const SHAPES: &[Shape] = &[
     // CreatePartitions: topics [name, count, assignments [brokers]], timeout, validate only.
     Shape { key: 37, flexible: 2, fields: &[structs::<CreatePartitionsTopic>(&[STRING, INT32,
         structs::<CreatePartitionsAssignment>(&[values::<BrokerId>(&[INT32])]).nullable()]), INT32, BOOL] },
+    // DeleteGroups: groups.
+    Shape { key: 42, flexible: 2, fields: &[values::<GroupId>(&[STRING])] },
     // IncrementalAlterConfigs: resources [type, name, configs [name, operation, value]], validate only.
     Shape { key: 44, flexible: 1, fields: &[structs::<AlterConfigsResource>(&[INT8, STRING, structs::<AlterableConfig>(&[STRING, INT8, STRING.nullable()])]), BOOL] },
+    // OffsetDelete: group, topics [name, partitions [index]].
+    Shape { key: 47, flexible: i16::MAX, fields: &[STRING, structs::<OffsetDeleteRequestTopic>(&[STRING, structs::<OffsetDeleteRequestPartition>(&[INT32])])] },
     // DescribeCluster: authorised operations, endpoint type, fenced brokers.
     Shape { key: 60, flexible: 0, fields: &[BOOL, INT8.since(1), BOOL.since(2)] },
     // DescribeProducers: topics [name, partitions].
@@ -361,6 +389,15 @@ mod tests {
             1 => run::<FetchRequest>(version, body),
             2 => run::<ListOffsetsRequest>(version, body),
             3 => run::<MetadataRequest>(version, body),
+            8 => run::<OffsetCommitRequest>(version, body),
+            9 => run::<OffsetFetchRequest>(version, body),
+            10 => run::<FindCoordinatorRequest>(version, body),
+            11 => run::<JoinGroupRequest>(version, body),
+            12 => run::<HeartbeatRequest>(version, body),
+            13 => run::<LeaveGroupRequest>(version, body),
+            14 => run::<SyncGroupRequest>(version, body),
+            15 => run::<DescribeGroupsRequest>(version, body),
+            16 => run::<ListGroupsRequest>(version, body),
             18 => run::<ApiVersionsRequest>(version, body),
             19 => run::<CreateTopicsRequest>(version, body),
             20 => run::<DeleteTopicsRequest>(version, body),
@@ -371,7 +408,9 @@ mod tests {
             33 => run::<AlterConfigsRequest>(version, body),
             35 => run::<DescribeLogDirsRequest>(version, body),
             37 => run::<CreatePartitionsRequest>(version, body),
+            42 => run::<DeleteGroupsRequest>(version, body),
             44 => run::<IncrementalAlterConfigsRequest>(version, body),
+            47 => run::<OffsetDeleteRequest>(version, body),
             60 => run::<DescribeClusterRequest>(version, body),
             61 => run::<DescribeProducersRequest>(version, body),
             75 => run::<DescribeTopicPartitionsRequest>(version, body),
@@ -383,8 +422,13 @@ mod tests {
     fn served() -> impl Iterator<Item = (&'static Shape, i16)> {
         SHAPES.iter().flat_map(|shape| {
             let known = ApiKey::try_from(shape.key).unwrap().valid_versions();
-            // InitProducerId v6 (two-phase commit) is not served.
-            let max = if shape.key == 22 { 5 } else { known.max };
+            let max = match shape.key {
+                // v10 (topic ids) is known of the responses only.
+                8 | 9 => 9,
+                // v6 (two-phase commit) is not served.
+                22 => 5,
+                _ => known.max,
+            };
             (known.min..=max).map(move |version| (shape, version))
         })
     }

@@ -1,0 +1,59 @@
+//! DeleteGroups (key 42): groups without members, and all they have committed.
+//!
+//! Served: v0–2. v1+ throttle time, v2 tagged fields. A group named twice is deleted and answered once.
+
+use super::{
+    CloseReason, Outcome, Request,
+    groups::{self, kept},
+    reply,
+};
+use crate::{
+    coordinator::group::{Event, Reply},
+    limits::GROUPS_PER_REQUEST_MAX,
+};
+use kafka_protocol::messages::{
+    DeleteGroupsRequest, DeleteGroupsResponse, GroupId, delete_groups_response::DeletableGroupResult,
+};
+use std::collections::HashSet;
+
+pub(super) async fn handle(request: Request<'_>, message: DeleteGroupsRequest) -> Outcome {
+    let (broker, header) = (request.broker.clone(), request.header);
+    if message.groups_names.len() > GROUPS_PER_REQUEST_MAX {
+        return Outcome::Close(CloseReason::Unreadable(format!("{} groups", message.groups_names.len())));
+    }
+    let question = |id: &GroupId| (kept(id), Event::Delete { group: kept(id) });
+    let mut left = distinct(message.groups_names).into_iter();
+    let mut asked = groups::ask_some(&broker, &mut left, question).await;
+    Outcome::Later(Box::pin(async move {
+        let mut results = Vec::with_capacity(asked.len() + left.len());
+        while !asked.is_empty() {
+            for (id, asked) in asked {
+                let deleted = groups::answer(asked, |reply| match reply {
+                    Reply::Delete(result) => Some(result),
+                    _ => None,
+                });
+                let code = groups::code(&deleted.await);
+                results.push(DeletableGroupResult::default().with_group_id(id).with_error_code(code));
+            }
+            asked = groups::ask_some(&broker, &mut left, question).await;
+        }
+        reply::message(&header, &DeleteGroupsResponse::default().with_results(results))
+    }))
+}
+
+fn distinct(ids: Vec<GroupId>) -> Vec<GroupId> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    ids.into_iter().filter(|id| seen.insert(id.clone())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::topics::text;
+
+    #[test]
+    fn a_group_named_twice_is_asked_about_once_in_its_first_place() {
+        let ids = |names: &str| names.chars().map(|c| GroupId(text(&c.to_string()))).collect::<Vec<_>>();
+        assert_eq!(distinct(ids("abacb")), ids("abc"));
+    }
+}

@@ -1,0 +1,158 @@
+//! OffsetCommit (key 8): a group's place in partitions, stored before it is answered.
+//!
+//! Served: v2–9. v2–4 how long to keep it, v3+ throttle time, v6+ leader epochs, v7+ instance ids (KIP-345), v8+ tagged fields, v9 as v8 (member epochs of KIP-848 groups in the
+//! place of the generation). A partition that is not there is UNKNOWN_TOPIC_OR_PARTITION alone. An error of the group stands at every other partition: there is no other place.
+
+use super::{
+    Outcome, Request,
+    errors::ResponseError,
+    groups::{self, kept},
+    reply,
+};
+use crate::{
+    coordinator::group::{Commit, CommitPartition, CommitTopic, Event, GroupError, Reply},
+    limits::OFFSETS_PER_REQUEST_MAX,
+    metadata::Image,
+};
+use kafka_protocol::messages::{
+    OffsetCommitRequest, OffsetCommitResponse,
+    offset_commit_request::OffsetCommitRequestTopic,
+    offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
+};
+
+pub(super) async fn handle(request: Request<'_>, message: OffsetCommitRequest) -> Outcome {
+    let header = request.header;
+    let (mut response, topics) = known(&request.broker.quorum.image(), message.topics);
+    if topics.is_empty() {
+        return Outcome::Reply(reply::message(&header, &response));
+    }
+    let partitions: usize = topics.iter().map(|t| t.partitions.len()).sum();
+    if partitions > OFFSETS_PER_REQUEST_MAX {
+        fill(&mut response, Err(GroupError::CommitTooLarge));
+        return Outcome::Reply(reply::message(&header, &response));
+    }
+    let event = Event::Commit(Commit {
+        group: kept(&message.group_id),
+        generation: message.generation_id_or_member_epoch,
+        member_id: kept(&message.member_id),
+        instance_id: message.group_instance_id.as_deref().map(kept),
+        retention_ms: (message.retention_time_ms >= 0).then_some(message.retention_time_ms),
+        topics,
+    });
+    let asked = request.broker.ask_group(&message.group_id, event).await;
+    Outcome::Later(Box::pin(async move {
+        let committed = groups::answer(asked, |reply| match reply {
+            Reply::Commit(result) => Some(result),
+            _ => None,
+        });
+        fill(&mut response, committed.await);
+        reply::message(&header, &response)
+    }))
+}
+
+/// The answer with what is not there marked in it, and the rest for the coordinator, in the same order.
+fn known(image: &Image, asked: Vec<OffsetCommitRequestTopic>) -> (OffsetCommitResponse, Vec<CommitTopic>) {
+    let none = kept("");
+    let mut topics = Vec::with_capacity(asked.len());
+    let mut answered = Vec::with_capacity(asked.len());
+    for wanted in asked {
+        let topic = image.topic(&wanted.name);
+        let count = topic.map_or(0, |t| t.partitions.len());
+        let mut partitions = Vec::with_capacity(if topic.is_some() { wanted.partitions.len() } else { 0 });
+        let mut codes = Vec::with_capacity(wanted.partitions.len());
+        for p in wanted.partitions {
+            let code = match usize::try_from(p.partition_index).is_ok_and(|index| index < count) {
+                false => ResponseError::UnknownTopicOrPartition.code(),
+                true => {
+                    partitions.push(CommitPartition {
+                        index: p.partition_index,
+                        offset: p.committed_offset,
+                        leader_epoch: p.committed_leader_epoch,
+                        metadata: match p.committed_metadata.as_deref() {
+                            None | Some("") => none.clone(),
+                            Some(metadata) => kept(metadata),
+                        },
+                    });
+                    0
+                }
+            };
+            codes.push(
+                OffsetCommitResponsePartition::default().with_partition_index(p.partition_index).with_error_code(code),
+            );
+        }
+        answered.push(OffsetCommitResponseTopic::default().with_name(wanted.name).with_partitions(codes));
+        if let Some(topic) = topic.filter(|_| !partitions.is_empty()) {
+            topics.push(CommitTopic { name: topic.name.clone(), id: topic.id, partitions });
+        }
+    }
+    (OffsetCommitResponse::default().with_topics(answered), topics)
+}
+
+/// Puts the coordinator's results where no other error stands.
+fn fill(response: &mut OffsetCommitResponse, committed: Result<Vec<Vec<Result<(), GroupError>>>, GroupError>) {
+    let open = response.topics.iter_mut().flat_map(|t| &mut t.partitions).filter(|p| p.error_code == 0);
+    match committed {
+        Ok(results) => open
+            .zip(results.into_iter().flatten())
+            .for_each(|(partition, result)| partition.error_code = groups::code(&result)),
+        Err(error) => {
+            let code = groups::code::<()>(&Err(error));
+            open.for_each(|partition| partition.error_code = code);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::topics::{
+        tests::{cluster, with_topic},
+        text, topic_name,
+    };
+    use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+
+    fn topic(name: &str, partitions: &[i32]) -> OffsetCommitRequestTopic {
+        let partition = |i: &i32| {
+            OffsetCommitRequestPartition::default()
+                .with_partition_index(*i)
+                .with_committed_offset(10 + i64::from(*i))
+                .with_committed_metadata((*i > 0).then(|| text("m")))
+        };
+        OffsetCommitRequestTopic::default()
+            .with_name(topic_name(name))
+            .with_partitions(partitions.iter().map(partition).collect())
+    }
+
+    fn codes(response: &OffsetCommitResponse) -> Vec<Vec<i16>> {
+        response.topics.iter().map(|t| t.partitions.iter().map(|p| p.error_code).collect()).collect()
+    }
+
+    #[test]
+    fn what_is_not_there_is_answered_alone_and_the_rest_goes_on() {
+        let image = with_topic(&with_topic(&cluster(1), "a", 2), "b", 1);
+        let asked = || vec![topic("a", &[-1, 0, 2, 1]), topic("none", &[0]), topic("b", &[0])];
+        let (mut response, topics) = known(&image, asked());
+        let shown: Vec<_> = topics
+            .iter()
+            .map(|t| {
+                (&*t.name, t.id, t.partitions.iter().map(|p| (p.index, p.offset, &*p.metadata)).collect::<Vec<_>>())
+            })
+            .collect();
+        let (a, b) = (image.topic("a").unwrap().id, image.topic("b").unwrap().id);
+        assert_eq!(shown, [("a", a, vec![(0, 10, ""), (1, 11, "m")]), ("b", b, vec![(0, 10, "")])]);
+        let too_large = || Err(GroupError::OffsetMetadataTooLarge { size_bytes: 9, max_bytes: 8 });
+        fill(&mut response, Ok(vec![vec![Ok(()), too_large()], vec![Ok(())]]));
+        assert_eq!(codes(&response), [vec![3, 0, 3, 12], vec![3], vec![0]]);
+
+        let (mut response, _) = known(&image, asked());
+        fill(&mut response, Err(GroupError::IllegalGeneration { given: 1, current: 2 }));
+        assert_eq!(codes(&response), [vec![3, 22, 3, 22], vec![3], vec![22]], "a group's error stands everywhere else");
+    }
+
+    #[test]
+    fn nothing_is_left_for_the_coordinator_of_what_is_not_there() {
+        let (response, topics) = known(&cluster(1), vec![topic("none", &[0, 1])]);
+        assert!(topics.is_empty());
+        assert_eq!(codes(&response), [[3, 3]]);
+    }
+}

@@ -1,0 +1,264 @@
+//! OffsetFetch (key 9): what groups have committed.
+//!
+//! Served: v1–9. v2+ null for everything the group has, and an error of the group at the top (before, at each partition), v3+ throttle time, v5+ leader epochs, v6+ tagged
+//! fields, v7+ only stable offsets where asked (nothing is ever unstable yet: there are no transactions), v8+ several groups, each with its error (KIP-709), v9 member epochs (KIP-848).
+//! A partition without a commit, or that is not there, is -1 without an error.
+
+use super::{
+    CloseReason, Outcome, Request,
+    errors::ResponseError,
+    groups::{self, kept},
+    reply, topics,
+};
+use crate::{
+    coordinator::group::{Committed, Event, Fetch, FetchTopic, Reply},
+    limits::{GROUPS_PER_REQUEST_MAX, OFFSETS_PER_REQUEST_MAX, REPLY_BYTES_MAX},
+    metadata::Image,
+};
+use kafka_protocol::{
+    messages::{
+        GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName,
+        offset_fetch_response::{
+            OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+            OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+        },
+    },
+    protocol::StrBytes,
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// First version with several groups.
+const GROUPS: i16 = 8;
+
+/// One group asked about.
+struct Wanted {
+    group: GroupId,
+    member: Option<(StrBytes, i32)>,
+    /// `None` = everything.
+    topics: Option<Vec<(TopicName, Vec<i32>)>>,
+}
+
+pub(super) async fn handle(request: Request<'_>, message: OffsetFetchRequest) -> Outcome {
+    let (broker, header) = (request.broker.clone(), request.header);
+    let version = header.api_version;
+    // v1 has no null (the decoder takes it).
+    if version < 2 && message.topics.is_none() {
+        return Outcome::Close(CloseReason::Unreadable("null topics".into()));
+    }
+    let wanted = wanted(message, version);
+    let partitions = |w: &Wanted| w.topics.iter().flatten().map(|(_, partitions)| partitions.len()).sum::<usize>();
+    let named = wanted.iter().map(partitions).sum::<usize>();
+    if wanted.len() > GROUPS_PER_REQUEST_MAX || named > OFFSETS_PER_REQUEST_MAX {
+        return Outcome::Close(CloseReason::Unreadable(format!("{} groups, {named} partitions", wanted.len())));
+    }
+    let image = broker.quorum.image();
+    let mut left = wanted.into_iter();
+    let mut asked = groups::ask_some(&broker, &mut left, |w| question(w, &image)).await;
+    Outcome::Later(Box::pin(async move {
+        let mut answers = Vec::with_capacity(asked.len() + left.len());
+        let mut bytes = 0;
+        while !asked.is_empty() {
+            for (wanted, asked) in asked {
+                let found = groups::answer(asked, |reply| match reply {
+                    Reply::Fetch(result) => Some(result),
+                    _ => None,
+                });
+                let mut found = found.await.map_err(|e| groups::fetch_error(&e));
+                bytes += found.as_ref().map_or(0, |f| f.iter().map(|c| 100 + c.metadata.len()).sum());
+                if bytes > REPLY_BYTES_MAX && !answers.is_empty() {
+                    // The answer is large enough: retriable, so that clients ask for the rest.
+                    found = Err(ResponseError::CoordinatorLoadInProgress);
+                }
+                answers.push(one(wanted, found, &image, version));
+            }
+            asked = groups::ask_some(&broker, &mut left, |w| question(w, &image)).await;
+        }
+        reply::message(&header, &response(answers, version))
+    }))
+}
+
+fn wanted(message: OffsetFetchRequest, version: i16) -> Vec<Wanted> {
+    if version < GROUPS {
+        let topics = message.topics.map(|list| list.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+        return vec![Wanted { group: message.group_id, member: None, topics }];
+    }
+    let one = |group: kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup| Wanted {
+        group: group.group_id,
+        member: group.member_id.map(|id| (id, group.member_epoch)),
+        topics: group.topics.map(|list| list.into_iter().map(|t| (t.name, t.partition_indexes)).collect()),
+    };
+    message.groups.into_iter().map(one).collect()
+}
+
+fn question(wanted: &Wanted, image: &Image) -> (Arc<str>, Event) {
+    let group = kept(&wanted.group);
+    let topic = |(name, partitions): &(TopicName, Vec<i32>)| match image.topic(name) {
+        Some(topic) => FetchTopic { name: topic.name.clone(), id: topic.id, partitions: partitions.clone() },
+        None => FetchTopic { name: kept(name), id: uuid::Uuid::nil(), partitions: partitions.clone() },
+    };
+    let fetch = Fetch {
+        group: group.clone(),
+        topics: wanted.topics.as_ref().map(|list| list.iter().map(topic).collect()),
+        member: wanted.member.as_ref().map(|(id, epoch)| (kept(id), *epoch)),
+    };
+    (group, Event::Fetch(fetch))
+}
+
+/// The answer about one group.
+fn one(
+    wanted: Wanted,
+    found: Result<Vec<Committed>, ResponseError>,
+    image: &Image,
+    version: i16,
+) -> OffsetFetchResponseGroup {
+    let answer = OffsetFetchResponseGroup::default().with_group_id(wanted.group);
+    let answer = match &found {
+        Ok(_) => answer,
+        Err(error) => answer.with_error_code(error.code()),
+    };
+    let topics = match (wanted.topics, found) {
+        (Some(topics), Ok(found)) => named(topics, &found),
+        (None, Ok(found)) => all(found, image),
+        // Before v2 the error has no other place than the partitions.
+        (Some(topics), Err(_)) if version < 2 => named(topics, &[]),
+        (_, Err(_)) => Vec::new(),
+    };
+    answer.with_topics(topics)
+}
+
+/// Every partition asked for, in the order asked.
+fn named(topics: Vec<(TopicName, Vec<i32>)>, found: &[Committed]) -> Vec<OffsetFetchResponseTopics> {
+    let found: HashMap<(&str, i32), &Committed> = found.iter().map(|c| ((&*c.topic, c.partition), c)).collect();
+    let topic = |(name, partitions): (TopicName, Vec<i32>)| {
+        let partition = |index: i32| partition(index, found.get(&(name.as_str(), index)).copied());
+        let partitions = partitions.into_iter().map(partition).collect();
+        OffsetFetchResponseTopics::default().with_partitions(partitions).with_name(name)
+    };
+    topics.into_iter().map(topic).collect()
+}
+
+/// Everything there is, by topic and partition; what was committed to topics that are gone is about to go.
+fn all(mut found: Vec<Committed>, image: &Image) -> Vec<OffsetFetchResponseTopics> {
+    let there = |c: &Committed| image.topic(&c.topic).is_some_and(|t| c.topic_id.is_nil() || t.id == c.topic_id);
+    found.retain(there);
+    found.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
+    let topic = |list: &[Committed]| {
+        let partitions = list.iter().map(|c| partition(c.partition, Some(c))).collect();
+        OffsetFetchResponseTopics::default().with_name(topics::topic_name(&list[0].topic)).with_partitions(partitions)
+    };
+    found.chunk_by(|a, b| a.topic == b.topic).map(topic).collect()
+}
+
+fn partition(index: i32, found: Option<&Committed>) -> OffsetFetchResponsePartitions {
+    let answer = OffsetFetchResponsePartitions::default().with_partition_index(index);
+    match found {
+        Some(committed) => answer
+            .with_committed_offset(committed.offset)
+            .with_committed_leader_epoch(committed.leader_epoch)
+            .with_metadata(Some(topics::text(&committed.metadata))),
+        None => answer.with_committed_offset(-1).with_committed_leader_epoch(-1),
+    }
+}
+
+fn response(mut answers: Vec<OffsetFetchResponseGroup>, version: i16) -> OffsetFetchResponse {
+    if version >= GROUPS {
+        return OffsetFetchResponse::default().with_groups(answers);
+    }
+    let group = answers.pop().unwrap_or_default();
+    let error_code = group.error_code;
+    let topic = |topic: OffsetFetchResponseTopics| {
+        let partition = |p: OffsetFetchResponsePartitions| {
+            OffsetFetchResponsePartition::default()
+                .with_partition_index(p.partition_index)
+                .with_committed_offset(p.committed_offset)
+                .with_committed_leader_epoch(p.committed_leader_epoch)
+                .with_metadata(p.metadata)
+                .with_error_code(if version < 2 { error_code } else { p.error_code })
+        };
+        let partitions = topic.partitions.into_iter().map(partition).collect();
+        OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions)
+    };
+    let response = OffsetFetchResponse::default().with_topics(group.topics.into_iter().map(topic).collect());
+    if version >= 2 { response.with_error_code(error_code) } else { response }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::topics::{
+        tests::{cluster, with_topic},
+        topic_name,
+    };
+    use uuid::Uuid;
+
+    fn committed(topic: &str, topic_id: Uuid, partition: i32, offset: i64) -> Committed {
+        let topic = topic.into();
+        Committed { topic, topic_id, partition, offset, leader_epoch: 3, metadata: "m".into(), commit_ms: 1 }
+    }
+
+    fn ask(topics: Option<&[(&str, &[i32])]>) -> Wanted {
+        let topic = |(name, partitions): &(&str, &[i32])| (topic_name(name), partitions.to_vec());
+        let topics = topics.map(|list| list.iter().map(topic).collect());
+        Wanted { group: GroupId(topics::text("g")), member: None, topics }
+    }
+
+    fn shown(group: &OffsetFetchResponseGroup) -> Vec<(String, Vec<(i32, i64, i32)>)> {
+        let partition =
+            |p: &OffsetFetchResponsePartitions| (p.partition_index, p.committed_offset, p.committed_leader_epoch);
+        let topic = |t: &OffsetFetchResponseTopics| (t.name.to_string(), t.partitions.iter().map(partition).collect());
+        group.topics.iter().map(topic).collect()
+    }
+
+    #[test]
+    fn each_partition_asked_for_is_answered_in_the_order_asked() {
+        let image = with_topic(&cluster(1), "a", 3);
+        let id = image.topic("a").unwrap().id;
+        let found = Ok(vec![committed("a", id, 0, 5), committed("a", id, 2, 7)]);
+        let answer = one(ask(Some(&[("none", &[0]), ("a", &[2, 1, 0])])), found, &image, 8);
+        let expected = [("none".into(), vec![(0, -1, -1)]), ("a".to_string(), vec![(2, 7, 3), (1, -1, -1), (0, 5, 3)])];
+        assert_eq!((answer.error_code, &shown(&answer)[..]), (0, &expected[..]));
+        assert_eq!(answer.topics[0].partitions[0].metadata.as_deref(), Some(""));
+        assert_eq!(answer.topics[1].partitions[0].metadata.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn everything_is_what_belongs_to_topics_that_are_there() {
+        let image = with_topic(&with_topic(&cluster(1), "a", 3), "b", 1);
+        let (a, nil) = (image.topic("a").unwrap().id, Uuid::nil());
+        let found = vec![
+            committed("b", nil, 0, 1),
+            committed("a", a, 2, 7),
+            committed("a", a, 0, 5),
+            committed("a", Uuid::from_u128(99), 1, 9),
+            committed("gone", Uuid::from_u128(98), 0, 9),
+        ];
+        let answer = one(ask(None), Ok(found), &image, 8);
+        let expected = [("a".to_string(), vec![(0, 5, 3), (2, 7, 3)]), ("b".to_string(), vec![(0, 1, 3)])];
+        assert_eq!(shown(&answer), expected);
+    }
+
+    #[test]
+    fn an_error_of_the_group_stands_where_the_version_has_room_for_it() {
+        let failed = |version| {
+            let answer = one(
+                ask(Some(&[("a", &[0, 1])])),
+                Err(ResponseError::NotCoordinator),
+                &with_topic(&cluster(1), "a", 3),
+                version,
+            );
+            response(vec![answer], version)
+        };
+        let old = failed(1);
+        let codes: Vec<_> = old.topics[0].partitions.iter().map(|p| (p.committed_offset, p.error_code)).collect();
+        assert_eq!((old.error_code, &codes[..]), (0, &[(-1, 16), (-1, 16)][..]));
+        for version in 2..GROUPS {
+            let top = failed(version);
+            assert_eq!((top.error_code, top.topics.len()), (16, 0), "v{version}");
+        }
+        for version in GROUPS..=9 {
+            let own = failed(version);
+            let group = &own.groups[0];
+            assert_eq!((own.error_code, group.error_code, group.topics.len(), &**group.group_id), (0, 16, 0, "g"));
+        }
+    }
+}
