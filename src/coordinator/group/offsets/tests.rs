@@ -52,9 +52,8 @@ impl Shard {
                     if let Some((left, _)) = other {
                         *left -= 1;
                     }
-                    // Records of groups are the other half's.
-                    for record in records.iter().filter(|record| record.key[1] != 2) {
-                        self.machine.replay(&record.key, record.value.as_deref(), now).unwrap();
+                    for record in &records {
+                        replay(&mut self.machine, record);
                     }
                     self.batches.push(records.len());
                     self.log.extend(records);
@@ -115,6 +114,13 @@ impl Shard {
             Reply::List(all) => all.iter().map(|one| one.group.to_string()).collect(),
             other => panic!("{other:?}"),
         }
+    }
+}
+
+fn replay(machine: &mut Groups, record: &Record) {
+    // Records of groups are the other half's.
+    if record.key[1] != 2 {
+        machine.replay(&record.key, record.value.as_deref(), Now::default()).unwrap();
     }
 }
 
@@ -357,3 +363,5 @@ fn a_hundred_thousand_offsets_of_one_group_work() {
     assert_eq!(found.len(), 100_000);
     assert!(found.iter().zip(0..).all(|(it, n)| it.partition == n && it.offset == i64::from(n) + 1));
 }
+
+mod model;
