@@ -64,6 +64,33 @@ def indexes_agree(data):
     print(f"        {len(files)} index files and snapshots, {entries} entries", flush=True)
 
 
+def offsets_decode(data):
+    """Each record of __consumer_offsets must be one that Kafka knows; those of the group that was left behind are looked at."""
+    logs = sorted(f for f in glob.glob(f"{data}/__consumer_offsets-*/*.log") if os.path.getsize(f))
+    out = run("java", "-cp", CLASSPATH, "org.apache.kafka.tools.DumpLogSegments", "--offsets-decoder", "--files", ",".join(logs), timeout=300).stdout
+    offsets, generations, records = [], [], 0
+    for line in out.splitlines():
+        if not line.startswith("| "):
+            if not re.match(r"Dumping |Log starting offset|baseOffset: ", line) or "isvalid: false" in line:
+                raise AssertionError(f"Kafka's dump tool says: {line}")
+            continue
+        found = re.search(r" key: (\{.*?\}) payload: (\{.*\}|<DELETE>)$", line)
+        if not found:
+            raise AssertionError(f"not a record that Kafka knows: {line}")
+        records += 1
+        key, value = json.loads(found[1]), None if found[2] == "<DELETE>" else json.loads(found[2])
+        equal(True, key["type"] in ("0", "1", "2"), f"known type of {line}")
+        if key["data"]["group"] == "grouped-1":
+            (generations if key["type"] == "2" else offsets).append((key["data"], value and value["data"]))
+    equal(1, len(offsets), "offsets of the group")
+    equal({"group": "grouped-1", "topic": "rolled-1", "partition": 0}, offsets[0][0], "key of the offset")
+    equal((1234, 0, "a word"), tuple(offsets[0][1][k] for k in ("offset", "leaderEpoch", "metadata")), "offset")
+    last = generations[-1][1]
+    equal(("consumer", "range", ["kept"]), (last["protocolType"], last["protocol"], [m["groupInstanceId"] for m in last["members"]]), "the group")
+    equal(last["leader"], last["members"][0]["memberId"], "its leader")
+    print(f"        {len(logs)} logs of __consumer_offsets, {records} records", flush=True)
+
+
 def tests(binary, data, broker):
     test("log: a clean stop ends with exit code 0", lambda: equal(0, broker.stop(), "exit code"))
     test("log: verify finds no damage", lambda: run(binary, "log", "verify", data))

@@ -19,5 +19,10 @@ def rolled(broker):
     run("java", "-cp", CLASSPATH, "Rolled", broker, "rolled-1")
 
 
+def grouped(broker):
+    """A group of a static member, with a committed offset: what must be found in __consumer_offsets."""
+    run("java", "-cp", CLASSPATH, "Grouped", broker, "rolled-1", "grouped-1")
+
+
 def tests(broker):
     program("java", ["java", "-cp", CLASSPATH, "Interop", broker])

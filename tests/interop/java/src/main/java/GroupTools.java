@@ -260,11 +260,13 @@ final class GroupTools extends Harness {
       a.close();
       admin.removeMembersFromConsumerGroup(group, new RemoveMembersFromConsumerGroupOptions()).all().get();
     }
-    int partition;
+    TopicPartition partition;
+    long records;
     try (Admin admin = admin()) {
-      partition = Math.abs(group.hashCode()) % admin.describeTopics(List.of("__consumer_offsets")).allTopicNames().get().get("__consumer_offsets").partitions().size();
+      partition = tp("__consumer_offsets", Math.abs(group.hashCode()) % admin.describeTopics(List.of("__consumer_offsets")).allTopicNames().get().get("__consumer_offsets").partitions().size());
+      records = admin.listOffsets(Map.of(partition, OffsetSpec.latest())).partitionResult(partition).get().offset() - admin.listOffsets(Map.of(partition, OffsetSpec.earliest())).partitionResult(partition).get().offset();
     }
-    String[] all = {"--topic", "__consumer_offsets", "--partition", "" + partition, "--offset", "earliest", "--timeout-ms", "1500", "--formatter"};
+    String[] all = {"--topic", partition.topic(), "--partition", "" + partition.partition(), "--offset", "earliest", "--max-messages", "" + records, "--timeout-ms", "20000", "--formatter"};
     String offsets = Tools.run("ConsoleConsumer", with(all, "org.apache.kafka.tools.consumer.OffsetsMessageFormatter")).out();
     found(offsets, "\\{\"key\":\\{\"type\":1,\"data\":\\{\"group\":\"" + group + "\",\"topic\":\"" + topic + "\",\"partition\":0\\}\\},\"value\":\\{\"version\":\\d,\"data\":\\{\"offset\":3,\"leaderEpoch\":0,\"metadata\":\"a word\",\"commitTimestamp\":\\d{13}");
     String metadata = Tools.run("ConsoleConsumer", with(all, "org.apache.kafka.tools.consumer.GroupMetadataMessageFormatter")).out();
