@@ -98,6 +98,18 @@ pub const METADATA_SETTLE_MS: u64 = 100;
 pub const METADATA_BALLAST_BYTES: u64 = 256 << 10;
 /// Tombstones (of groups and offsets) stored as one batch, bytes.
 pub const TOMBSTONES_BYTES_MAX: usize = 256 << 10;
+/// Questions that wait in the mailbox of a coordinator shard; further askers wait for room.
+pub const COORDINATOR_MAILBOX_MAX: usize = 1024;
+/// Questions that a coordinator shard handles before it looks at what else there is to do.
+pub const COORDINATOR_TURN_QUESTIONS_MAX: usize = 64;
+/// Questions of a coordinator shard that have no answer yet (members that wait for a rebalance, answers that wait for a flush): further ones are told to try again.
+pub const COORDINATOR_OPEN_MAX: usize = 100_000;
+/// What a coordinator shard reads of its log in one go off the runtime's threads, bytes.
+pub const COORDINATOR_LOAD_STEP_BYTES: u64 = 8 << 20;
+/// Bytes of log behind a coordinator's last snapshot after which it writes another (or twice that snapshot, if that is more).
+pub const COORDINATOR_SNAPSHOT_BYTES: u64 = 64 << 20;
+/// Batches that a snapshot is written in, bytes at most.
+pub const COORDINATOR_SNAPSHOT_BATCH_BYTES: usize = 1 << 20;
 /// Between two attempts to make room on a full disk, ms.
 pub const DISK_FULL_PAUSE_MS: u64 = 250;
 

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub appended_batches: Counter,
     /// Partitions taken offline by an error.
     pub partitions_offline: Gauge,
+    /// Coordinator shards ended by a panic.
+    pub coordinator_panics: Counter,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -64,6 +66,7 @@ impl Metrics {
             appended_bytes: counter("millstream_appended_bytes_total"),
             appended_batches: counter("millstream_appended_batches_total"),
             partitions_offline: gauge("millstream_partitions_offline"),
+            coordinator_panics: counter("millstream_coordinator_panics_total"),
             recorder: Arc::new(recorder),
             handle,
         }

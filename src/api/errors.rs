@@ -132,7 +132,7 @@ pub fn partition(error: &PartitionError) -> ResponseError {
         PartitionError::Producer(ProducerError::OutOfOrder { .. }) => ResponseError::OutOfOrderSequenceNumber,
         PartitionError::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         PartitionError::Corrupt { .. } => ResponseError::CorruptMessage,
-        PartitionError::Storage(_) => ResponseError::KafkaStorageError,
+        PartitionError::Storage(_) | PartitionError::DiskFull(_) => ResponseError::KafkaStorageError,
         PartitionError::Deleted => ResponseError::UnknownTopicOrPartition,
         // The record may be in the log: retriable, as a time-out is.
         PartitionError::TooManyWaiters => ResponseError::RequestTimedOut,

@@ -1,13 +1,24 @@
-//! The group coordinators that live here: one shard a partition of `__consumer_offsets` led by this broker, started by the first who asks.
+//! The group coordinators that live here: one shard a partition of `__consumer_offsets` led by this broker, started by the first who asks, and behind a start of the broker
+//! wherever there is something in the log (so that sessions and retention run on).
 
-use super::Broker;
-use crate::coordinator::{
-    group::{Event, GroupError, Groups, Reply},
-    shard::{Asked, Shard},
+use super::{
+    Broker, in_parallel,
+    partitions::{Table, TopicEntry},
 };
+use crate::{
+    config::GroupSettings,
+    coordinator::{
+        group::{Event, GroupError, Groups, Reply},
+        partition_for,
+        shard::{Asked, Shard, ShardError},
+    },
+    metadata::{Command, NewTopic, Outcome, Refusal, placement},
+    partition::{Partition, PartitionError},
+};
+use arc_swap::ArcSwap;
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard},
 };
 use uuid::Uuid;
 
@@ -15,37 +26,213 @@ use uuid::Uuid;
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
 
 /// Shards by topic id and partition.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct GroupShards {
-    shards: Mutex<BTreeMap<(Uuid, i32), Shard<Groups>>>,
+    shards: Mutex<Shards>,
+    settings: Arc<ArcSwap<GroupSettings>>,
+}
+
+#[derive(Debug, Default)]
+struct Shards {
+    by_partition: BTreeMap<(Uuid, i32), Shard<Groups>>,
+    /// The broker stops: no new ones.
+    closed: bool,
 }
 
 impl GroupShards {
-    /// The shards that run now.
-    pub(super) fn loaded(&self) -> Vec<Shard<Groups>> {
-        let shards = self.shards.lock().unwrap_or_else(|p| p.into_inner());
-        shards.values().filter(|shard| !shard.is_over()).cloned().collect()
+    /// None yet.
+    pub(super) fn new(settings: &GroupSettings) -> GroupShards {
+        GroupShards { shards: Mutex::default(), settings: Arc::new(ArcSwap::from_pointee(settings.clone())) }
     }
+
+    /// New settings are in force from each shard's next turn on.
+    pub(super) fn set_settings(&self, settings: &GroupSettings) {
+        if **self.settings.load() != *settings {
+            self.settings.store(Arc::new(settings.clone()));
+        }
+    }
+
+    /// No lock is taken and nothing awaited under it.
+    fn lock(&self) -> MutexGuard<'_, Shards> {
+        self.shards.lock().unwrap_or_else(|p| p.into_inner())
+    }
+
+    /// Those that are alive.
+    pub(super) fn loaded(&self) -> Vec<Shard<Groups>> {
+        self.lock().by_partition.values().filter(|shard| !shard.is_over()).cloned().collect()
+    }
+
+    /// The broker is about to stop: what members wait for is answered at once, and nothing is asked any more.
+    pub(super) fn begin_stop(&self) {
+        let mut shards = self.lock();
+        shards.closed = true;
+        shards.by_partition.values().for_each(Shard::begin_stop);
+    }
+
+    /// Ends all; they append nothing any more when this returns.
+    pub(super) async fn stop(&self) {
+        self.begin_stop();
+        let all = std::mem::take(&mut self.lock().by_partition);
+        for shard in all.values() {
+            shard.stop().await;
+        }
+    }
+}
+
+impl From<ShardError> for GroupError {
+    fn from(e: ShardError) -> Self {
+        match e {
+            ShardError::NotAvailable(why) => GroupError::NotAvailable(why.to_string()),
+            ShardError::NotHere(why) => GroupError::NotCoordinator(why.to_string()),
+        }
+    }
+}
+
+fn stopping() -> GroupError {
+    GroupError::NotCoordinator("the broker is stopping".into())
 }
 
 impl Broker {
     /// Creates `__consumer_offsets` where it is not there; returns once this broker serves it. An error is a sentence.
     pub async fn ensure_offsets_topic(&self) -> Result<(), GroupError> {
-        todo!()
+        if self.partitions.table().by_name(OFFSETS_TOPIC).is_some() {
+            return Ok(());
+        }
+        let not_available = |why: String| GroupError::NotAvailable(why);
+        let topic = self.plan_offsets_topic().map_err(not_available)?;
+        let proposed = self.quorum.propose(Command::CreateTopics { topics: vec![topic] }).await;
+        match proposed.map_err(|e| not_available(e.to_string()))?.first() {
+            // Others may have been faster.
+            Some(Outcome::Done | Outcome::Refused(Refusal::TopicExists)) => {}
+            other => return Err(not_available(format!("{OFFSETS_TOPIC} was not created: {other:?}"))),
+        }
+        match self.partitions.wait_applied(self.quorum.image().index).await {
+            true => Ok(()),
+            false => Err(stopping()),
+        }
+    }
+
+    /// As Kafka creates it (`GroupCoordinator.groupMetadataTopicConfigs`), with no more replicas than there are brokers.
+    fn plan_offsets_topic(&self) -> Result<NewTopic, String> {
+        let (image, settings) = (self.quorum.image(), self.settings());
+        let brokers = placement::candidates(&image);
+        let replicas = usize::try_from(settings.offsets_topic_replication_factor).unwrap_or(1).clamp(1, brokers.len());
+        let partitions = usize::try_from(settings.offsets_topic_partitions).unwrap_or(1);
+        let assignments = placement::place(&brokers, 0, partitions, replicas, self.env.random_u64());
+        let configs = [
+            ("cleanup.policy", "compact".to_string()),
+            ("compression.type", "producer".to_string()),
+            ("segment.bytes", settings.offsets_topic_segment_bytes.to_string()),
+        ];
+        Ok(NewTopic {
+            id: self.env.random_uuid(),
+            name: OFFSETS_TOPIC.to_string(),
+            assignments: assignments.map_err(|e| e.to_string())?,
+            configs: configs.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+        })
     }
 
     /// Asks the coordinator of `group`. `NotAvailable` while there is no `__consumer_offsets`, `NotCoordinator` when another broker leads its partition.
     pub async fn ask_group(self: &Arc<Self>, group: &str, event: Event) -> Result<Asked<Reply>, GroupError> {
-        let _ = (group, event);
-        todo!()
+        let topic = self.offsets_topic()?;
+        let index = partition_for(group, topic.partitions.len() as i32);
+        let Some(partition) = topic.partition(index) else {
+            return Err(GroupError::NotAvailable(format!("{OFFSETS_TOPIC} has no partition {index}")));
+        };
+        self.ask_shard(partition, event).await
     }
 
-    /// Asks every coordinator that lives here (ListGroups); shards not yet loaded are loaded first.
+    /// Asks every coordinator that lives here (ListGroups); shards not yet loaded are loaded first. Partitions that nothing was ever written to have no groups.
     pub async fn ask_all_groups(
         self: &Arc<Self>,
         event: impl Fn() -> Event + Send,
     ) -> Vec<Result<Asked<Reply>, GroupError>> {
-        let _ = event();
-        todo!()
+        let Ok(topic) = self.offsets_topic() else { return Vec::new() };
+        let mut asked = Vec::new();
+        for partition in &topic.partitions {
+            if partition.check_leader(-1).is_ok() && (self.has_shard(partition) || has_records(partition)) {
+                asked.push(self.ask_shard(partition, event()).await);
+            }
+        }
+        asked
     }
+
+    fn offsets_topic(&self) -> Result<Arc<TopicEntry>, GroupError> {
+        let topic = self.partitions.table().by_name(OFFSETS_TOPIC).cloned();
+        topic.ok_or_else(|| GroupError::NotAvailable(format!("{OFFSETS_TOPIC} does not exist yet")))
+    }
+
+    async fn ask_shard(&self, partition: &Arc<Partition>, event: Event) -> Result<Asked<Reply>, GroupError> {
+        // One that has just ended gives the event back.
+        let event = match self.shard(partition)?.try_ask(event).await {
+            Ok(asked) => return Ok(asked),
+            Err(event) => event,
+        };
+        Ok(self.shard(partition)?.ask(event).await?)
+    }
+
+    /// The shard over `partition`, started if there is none.
+    fn shard(&self, partition: &Arc<Partition>) -> Result<Shard<Groups>, GroupError> {
+        partition.check_leader(-1).map_err(|e| match e {
+            PartitionError::NotLeader { .. } | PartitionError::Deleted => GroupError::NotCoordinator(e.to_string()),
+            e => GroupError::NotAvailable(e.to_string()),
+        })?;
+        let mut shards = self.groups.lock();
+        if shards.closed {
+            return Err(stopping());
+        }
+        let key = (partition.topic().id, partition.index());
+        if let Some(shard) = shards.by_partition.get(&key).filter(|shard| !shard.is_over()) {
+            return Ok(shard.clone());
+        }
+        let settings = self.groups.settings.clone();
+        let shard = Shard::start(&self.env, partition.clone(), Groups::default(), settings);
+        shards.by_partition.insert(key, shard.clone());
+        Ok(shard)
+    }
+
+    fn has_shard(&self, partition: &Partition) -> bool {
+        let key = (partition.topic().id, partition.index());
+        self.groups.lock().by_partition.get(&key).is_some_and(|shard| !shard.is_over())
+    }
+
+    /// Starts the coordinators that have something in their log, a few at a time.
+    pub(super) async fn start_groups(self: Arc<Self>) {
+        let Ok(topic) = self.offsets_topic() else { return };
+        let led = |p: &&Arc<Partition>| p.check_leader(-1).is_ok() && has_records(p);
+        let partitions = topic.partitions.iter().filter(led).cloned().collect();
+        let broker = self.clone();
+        in_parallel(&self.env, partitions, move |partition| {
+            let broker = broker.clone();
+            async move {
+                // Its answer comes when it has loaded.
+                if let Ok(asked) = broker.ask_shard(&partition, Event::TopicsDeleted(Vec::new())).await
+                    && let Err(error) = asked.answer().await
+                {
+                    tracing::warn!(topic = OFFSETS_TOPIC, partition = partition.index(), %error, "coordinator not loaded");
+                }
+            }
+        })
+        .await;
+        // Topics may have gone while nobody listened.
+        self.expiry.topics_gone.notify_one();
+    }
+
+    /// The metadata has moved on: coordinators whose partition is gone or led elsewhere end.
+    pub(super) fn groups_follow(&self, table: &Table) {
+        let node_id = self.config().node_id;
+        self.groups.lock().by_partition.retain(|(topic, index), shard| {
+            let partition = table.by_id(*topic).and_then(|topic| topic.partition(*index));
+            if partition.is_none_or(|p| p.leader().0 != node_id) {
+                shard.begin_stop();
+            }
+            // Until it is over, no other one may start.
+            !shard.is_over()
+        });
+    }
+}
+
+/// Whether anything was ever written to it, as far as is known without opening it.
+fn has_records(partition: &Partition) -> bool {
+    partition.offsets().map_or(true, |offsets| offsets.log_end > 0)
 }

@@ -104,8 +104,8 @@ impl Broker {
         let broker = Arc::new(Broker {
             partitions: partitions::Partitions::default(),
             sessions: sessions::Sessions::new(settings.fetch_session_slots),
-            groups: groups::GroupShards::default(),
             expiry: expiry::Expiry::default(),
+            groups: groups::GroupShards::new(&settings.groups),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),
             producer_ids: producer_ids::ProducerIds::default(),
@@ -134,6 +134,7 @@ impl Broker {
         broker.spawn("catalogue", broker.clone().write_catalogue());
         broker.spawn("sweeper", broker.clone().sweep());
         broker.spawn("cooler", broker.clone().cool());
+        broker.spawn("group coordinators", broker.clone().start_groups());
         // What a stop left behind.
         broker.shared.sweep.after(0);
         Ok(broker)
@@ -185,7 +186,9 @@ impl Broker {
 
     fn refresh_settings(&self, image: &Image) {
         let dynamic = dynamic_of(image, self.config().node_id);
-        self.settings.store(Arc::new(self.config().broker(&dynamic)));
+        let settings = self.config().broker(&dynamic);
+        self.groups.set_settings(&settings.groups);
+        self.settings.store(Arc::new(settings));
         self.topic_defaults.store(Arc::new(self.config().topic(&BTreeMap::new(), &dynamic)));
     }
 
@@ -339,8 +342,9 @@ impl Broker {
         }
     }
 
-    /// Tells long polls to answer with what they have: the node is about to stop.
+    /// Tells long polls and waiting members to be answered with what there is: the node is about to stop.
     pub fn begin_stop(&self) {
+        self.groups.begin_stop();
         self.draining.send_replace(true);
     }
 
@@ -359,6 +363,7 @@ impl Broker {
             task.abort();
             let _ = task.await;
         }
+        self.groups.stop().await;
         let _ = self.shared.deleting.subscribe().wait_for(BTreeMap::is_empty).await;
         let partitions = self.partitions.snapshot().partitions().cloned().collect();
         in_parallel(&self.env, partitions, |p: Arc<Partition>| async move { p.stop().await }).await;

@@ -110,6 +110,7 @@ impl Broker {
         }
         // Before anybody can see a topic of the same name.
         let gone: Vec<_> = gone.into_iter().map(|topic| Deletion::begin(&self.shared, topic)).collect();
+        self.groups_follow(&table);
         self.partitions.publish(table, after.index);
         if !gone.is_empty() {
             self.env.spawn("delete topics", delete(gone));

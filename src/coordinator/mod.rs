@@ -11,6 +11,7 @@
 //! ever shows what a power loss could take back.
 
 pub mod group;
+mod load;
 pub mod machine;
 pub mod shard;
 pub mod timers;

@@ -16,7 +16,7 @@ pub mod leader;
 mod lifecycle;
 pub mod producers;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod vital;
 pub mod waiters;
 
@@ -158,6 +158,9 @@ pub enum PartitionError {
     Corrupt { offset: i64 },
     #[error("{0}")]
     Storage(Arc<str>),
+    /// No room; the next append may find some.
+    #[error("{0}")]
+    DiskFull(Arc<str>),
     #[error("the topic was deleted")]
     Deleted,
     #[error("the broker is stopping")]
@@ -177,6 +180,7 @@ impl From<storage::Error> for PartitionError {
             storage::Error::Batch(e) => PartitionError::Batch(e),
             // Closed under our hands: the caller opens it again.
             storage::Error::Closed => PartitionError::NotOpen,
+            e @ storage::Error::NoSpace { .. } => PartitionError::DiskFull(e.to_string().into()),
             e => PartitionError::Storage(e.to_string().into()),
         }
     }
@@ -280,6 +284,10 @@ impl Partition {
     /// Node id of the leader (-1 = none) and its epoch.
     pub fn leader(&self) -> (i32, i32) {
         (self.leader.load(Ordering::Acquire), self.leader_epoch.load(Ordering::Acquire))
+    }
+    /// Where it counts.
+    pub fn metrics(&self) -> &Metrics {
+        &self.shared.metrics
     }
     /// What waits for it.
     pub fn waiters(&self) -> &Waiters {

@@ -13,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-const NOW: i64 = 1_700_000_000_000;
+pub(crate) const NOW: i64 = 1_700_000_000_000;
 
 /// A partition with its directory; the topic has `overrides`.
-struct World {
-    directory: Directory,
+pub(crate) struct World {
+    pub directory: Directory,
     vital: vital::Vital,
-    shared: Arc<Shared>,
+    pub shared: Arc<Shared>,
     overrides: BTreeMap<String, String>,
 }
 
@@ -54,7 +54,7 @@ impl World {
         World { directory, vital, shared, overrides }
     }
 
-    fn partition(&self) -> Arc<Partition> {
+    pub fn partition(&self) -> Arc<Partition> {
         let settings = Config::local("/nowhere").topic(&self.overrides, &Default::default());
         let topic = TopicState { id: Uuid::from_u128(7), name: "t".into(), settings: ArcSwap::from_pointee(settings) };
         let facts =
@@ -67,7 +67,7 @@ fn real(path: &Path, overrides: &[(&str, &str)]) -> World {
     World::new(Env::real(), path, overrides)
 }
 
-fn simulated(disk: &SimDisk, overrides: &[(&str, &str)]) -> World {
+pub(crate) fn simulated(disk: &SimDisk, overrides: &[(&str, &str)]) -> World {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     World::new(Env::simulated(disk, 1, NOW), Path::new("/d"), overrides)
 }
