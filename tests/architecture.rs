@@ -290,7 +290,8 @@ fn test_modules(name: &str, text: &str) -> Vec<String> {
     text.split("#[cfg(test)]")
         .skip(1)
         .filter_map(|rest| {
-            let rest = rest.trim_start().trim_start_matches("pub ").strip_prefix("mod ")?;
+            let rest =
+                rest.trim_start().trim_start_matches("pub ").trim_start_matches("pub(crate) ").strip_prefix("mod ")?;
             let end = rest.find([';', '{'])?;
             (rest.as_bytes()[end] == b';').then(|| format!("{dir}/{}.rs", rest[..end].trim()))
         })
@@ -611,7 +612,7 @@ fn the_reader_of_sources_sees_what_it_should() {
     let kept = without_tests("fn a() {}\n#[cfg(test)]\nmod tests { use std::fs; fn b() { {} } }\nfn c() {}");
     assert!(kept.contains("fn a") && kept.contains("fn c") && !kept.contains("fs"), "{kept}");
     assert_eq!(
-        test_modules("src/partition/mod.rs", "#[cfg(test)]\nmod tests;\n#[cfg(test)] mod x { }"),
+        test_modules("src/partition/mod.rs", "#[cfg(test)]\npub(crate) mod tests;\n#[cfg(test)] mod x { }"),
         ["src/partition/tests.rs"]
     );
     assert!(under("std::fs::read", "std::fs") && !under("std::fsx", "std::fs"));
