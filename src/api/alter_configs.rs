@@ -40,7 +40,7 @@ pub async fn handle(request: Request<'_>, message: AlterConfigsRequest) -> Outco
     Outcome::Reply(reply::message(&request.header, &response))
 }
 
-/// The change that leaves `configs` and nothing else of what is set now, `own`. Of a name given twice the last value counts, as in Kafka.
+/// The change that leaves `configs` and nothing else of what is set now, `own`.
 fn replacement(configs: &[AlterableConfig], own: &BTreeMap<String, String>, rules: &Rules) -> Result<Change, Fault> {
     let mut change: Change = own.keys().map(|name| (name.clone(), None)).collect();
     for config in configs {
@@ -48,7 +48,10 @@ fn replacement(configs: &[AlterableConfig], own: &BTreeMap<String, String>, rule
         let Some(value) = &config.value else {
             return Err(Fault::new(ResponseError::InvalidRequest, format!("{name} has no value")));
         };
-        change.insert(name.to_owned(), Some(value.trim().to_owned()));
+        if let Some(Some(_)) = change.insert(name.to_owned(), Some(value.trim().to_owned())) {
+            let why = format!("{name} is named more than once for one resource");
+            return Err(Fault::new(ResponseError::InvalidRequest, why));
+        }
     }
     for (name, value) in &change {
         if let Some(value) = value {
@@ -81,7 +84,7 @@ mod tests {
         assert_eq!(replaced(&[]), Ok(none.clone()));
         let one = replaced(&[config("retention.ms", Some(" 7 "))]);
         assert_eq!(one, Ok(none[..1].to_vec()), "the other is as it was");
-        let two = [config("segment.ms", Some("1")), config("segment.ms", Some("5")), config("retention.ms", Some("8"))];
+        let two = [config("segment.ms", Some("5")), config("retention.ms", Some("8"))];
         let mut all = none;
         all[1].1 = Some("8".into());
         all.push(("segment.ms".into(), Some("5".into())));
@@ -93,5 +96,7 @@ mod tests {
         assert_eq!(replaced(&[config("no.such", Some("1"))]), Err(ResponseError::InvalidConfig));
         assert_eq!(replaced(&[config("retention.ms", Some("x"))]), Err(ResponseError::InvalidConfig));
         assert_eq!(replaced(&[config("retention.ms", None)]), Err(ResponseError::InvalidRequest));
+        let twice = [config("segment.ms", Some("1")), config("segment.ms", Some("1"))];
+        assert_eq!(replaced(&twice), Err(ResponseError::InvalidRequest));
     }
 }

@@ -45,7 +45,8 @@ pub async fn handle(request: Request<'_>, message: DescribeConfigsRequest) -> Ou
     let once = message.resources.iter().filter(|r| seen.insert((r.resource_type, r.resource_name.as_str())));
     let results = once.map(|resource| {
         let found = describe(request.broker, resource);
-        let (error_code, error_message) = (errors::code(&found), errors::text(&found));
+        // Kafka says "" where there is no error, not null.
+        let (error_code, error_message) = (errors::code(&found), errors::text(&found).or(Some(topics::text(""))));
         let shown = found.unwrap_or_default();
         let keys = resource.configuration_keys.as_deref().filter(|keys| !keys.is_empty());
         let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|k| k.as_str()).collect());

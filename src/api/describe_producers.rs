@@ -7,7 +7,7 @@ use super::{
     Outcome, Request,
     errors::{self, Fault, ResponseError},
     opening::Opening,
-    reply,
+    reply, topics,
 };
 use crate::{
     broker::Broker,
@@ -26,7 +26,7 @@ pub(super) async fn handle(request: Request<'_>, message: DescribeProducersReque
         let mut opening = Opening::new(&broker.opening_bytes, bytes);
         let mut room = DESCRIBED_PRODUCERS_MAX;
         let mut seen = HashSet::new();
-        let mut topics = Vec::with_capacity(message.topics.len());
+        let mut answers = Vec::with_capacity(message.topics.len());
         for topic in &message.topics {
             let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
             for index in &topic.partition_indexes {
@@ -48,15 +48,16 @@ pub(super) async fn handle(request: Request<'_>, message: DescribeProducersReque
                     .with_active_producers(found.unwrap_or_default().into_iter().map(state).collect());
                 partitions.push(response);
             }
-            topics.push(TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions));
+            answers.push(TopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions));
         }
-        reply::message(&header, &DescribeProducersResponse::default().with_topics(topics))
+        reply::message(&header, &DescribeProducersResponse::default().with_topics(answers))
     }))
 }
 
 async fn active(broker: &Broker, opening: &mut Opening<'_>, topic: &str, index: i32) -> Result<Vec<Active>, Fault> {
     let fault = |e: PartitionError| Fault::new(errors::partition(&e), e.to_string());
     let Some(partition) = broker.partitions.get(topic, index) else {
+        topics::check_name(topic)?;
         let why = format!("there is no partition {index} of topic {topic}");
         return Err(Fault::new(ResponseError::UnknownTopicOrPartition, why));
     };

@@ -42,6 +42,7 @@ pub(super) async fn handle(request: Request<'_>, message: ListOffsetsRequest) ->
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in topic.partitions {
                 let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
+                    _ if header.api_version < version_of(wanted.timestamp) => Err(ResponseError::UnsupportedVersion),
                     Some(partition) => find(&broker, &mut opening, &partition, &wanted).await,
                     None => Err(ResponseError::UnknownTopicOrPartition),
                 };
@@ -61,6 +62,18 @@ pub(super) async fn handle(request: Request<'_>, message: ListOffsetsRequest) ->
         }
         reply::message(&header, &ListOffsetsResponse::default().with_topics(topics))
     }))
+}
+
+/// The version from which on a timestamp may be asked for; those that have no meaning, in none.
+fn version_of(timestamp: i64) -> i16 {
+    match timestamp {
+        0.. | LATEST | EARLIEST => 0,
+        MAX_TIMESTAMP => 7,
+        EARLIEST_LOCAL => 8,
+        LATEST_TIERED => 9,
+        EARLIEST_PENDING_UPLOAD => 11,
+        _ => i16::MAX,
+    }
 }
 
 async fn find(
@@ -84,7 +97,6 @@ async fn find(
         LATEST => Ok((-1, end, partition.leader().1)),
         EARLIEST | EARLIEST_LOCAL => Ok((-1, offsets.log_start, partition.epoch_of(offsets.log_start))),
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => Ok(NONE),
-        ..EARLIEST_PENDING_UPLOAD => Err(ResponseError::InvalidRequest),
         timestamp => {
             if offsets.log_start == end {
                 return Ok(NONE);

@@ -5,7 +5,10 @@ use super::{
     broker_definition, broker_definitions, check, group_definitions, topic_definition, topic_definitions,
 };
 use millstream_storage::LogConfig;
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::{BTreeMap, HashSet},
+    str::FromStr,
+};
 
 impl TopicSettings {
     /// What the log of one partition is opened with: `segment.ms` less a share of the jitter that is the partition's own and always the same.
@@ -134,6 +137,21 @@ impl Config {
                 return Err(format!("{name}={value} is not valid: it must be at most {most} ({broker})"));
             }
         }
+        if let Some(name) = group.get("streams.assignor.name").map(|name| name.trim()) {
+            let known = self.broker_text("group.streams.assignors", dynamic);
+            if !check::items(&known).any(|assignor| assignor == name) {
+                return Err(format!("streams.assignor.name={name} is not valid: it must be one of {known}"));
+            }
+        }
+        if group.get("errors.deadletterqueue.topic.name").is_some_and(|topic| topic.starts_with("__")) {
+            return Err("errors.deadletterqueue.topic.name is not valid: it must not begin with __".into());
+        }
+        if let Some(tags) = group.get("streams.rack.aware.assignment.tags") {
+            let mut seen = HashSet::new();
+            if !check::items(tags).all(|tag| seen.insert(tag)) {
+                return Err("streams.rack.aware.assignment.tags is not valid: it names a tag twice".into());
+            }
+        }
         let of = |name: String| all.iter().find(|r| r.definition.name == name).and_then(number);
         for kind in ["consumer", "share", "streams"] {
             let heartbeat = of(format!("{kind}.heartbeat.interval.ms"));
@@ -217,6 +235,7 @@ impl Config {
         topic: &BTreeMap<String, String>,
         dynamic: &Dynamic,
     ) -> Vec<(&'static str, String, Source)> {
+        // One that no setting of brokers gives a default shows no level for it, as in Kafka.
         self.levels(definition, topic, Source::Topic, dynamic)
     }
 
@@ -232,7 +251,7 @@ impl Config {
             own.get(definition.name).map(|v| (definition.name, v.clone(), source)).into_iter().collect();
         let brokers = definition.synonyms.iter().filter_map(|name| broker_definition(name));
         levels.extend(brokers.flat_map(|broker| self.broker_levels(broker, dynamic)));
-        if definition.synonyms.is_empty() {
+        if definition.synonyms.is_empty() && source != Source::Topic {
             levels.extend(definition.default.map(|v| (definition.name, v.to_owned(), Source::Default)));
         }
         levels
@@ -271,10 +290,11 @@ impl Config {
 /// The strongest level wins. A topic setting is in ms where a broker's may be in hours.
 fn resolved(definition: &'static Definition, synonyms: Vec<(&'static str, String, Source)>) -> Resolved {
     let first = synonyms.first();
-    let value = first.map(|(name, value, _)| match *name == definition.name {
-        true => value.clone(),
-        false => translated(name, value),
-    });
+    let value = match first {
+        Some((name, value, _)) if *name == definition.name => Some(value.clone()),
+        Some((name, value, _)) => Some(translated(name, value)),
+        None => definition.default.map(str::to_owned),
+    };
     let source = first.map_or(Source::Default, |(_, _, source)| *source);
     Resolved { definition, value, source, synonyms }
 }
@@ -430,6 +450,13 @@ mod tests {
         ] {
             let said = check(&[(name, value)]).unwrap_err();
             assert!(said.contains(name) && said.contains(bound), "{said}");
+        }
+        for (name, value) in [
+            ("streams.assignor.name", "other"),
+            ("errors.deadletterqueue.topic.name", "__x"),
+            ("streams.rack.aware.assignment.tags", "a,b,a"),
+        ] {
+            assert!(check(&[(name, value)]).unwrap_err().contains(name));
         }
         let wide = plain().set("group.consumer.min.session.timeout.ms", "5000");
         let said = wide.check_group(&map(&[("consumer.session.timeout.ms", "5000")]), &Dynamic::default());
