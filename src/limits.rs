@@ -112,7 +112,15 @@ pub const COORDINATOR_SNAPSHOT_BYTES: u64 = 64 << 20;
 pub const COORDINATOR_SNAPSHOT_BATCH_BYTES: usize = 1 << 20;
 /// Between two attempts to make room on a full disk, ms.
 pub const DISK_FULL_PAUSE_MS: u64 = 250;
+/// Members of one classic group with their metadata and assignments, ids handed out included, bytes (an estimate).
+pub const GROUP_BYTES_MAX: usize = 16 << 20;
+/// Longest id or name that a member brings, bytes (stored with 16 bits of length).
+pub const GROUP_TEXT_BYTES_MAX: usize = 16 << 10;
+/// Of a client id or instance id goes into a member id so much at most, bytes.
+pub const MEMBER_ID_CLIENT_BYTES_MAX: usize = 1024;
 
+const _: () =
+    assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize && MEMBER_ID_CLIENT_BYTES_MAX + 64 < GROUP_TEXT_BYTES_MAX);
 const _: () = assert!(6 * METADATA_ENTRY_BYTES_MAX + (1 << 20) < METADATA_SEGMENT_BYTES as usize);
 const _: () = assert!(CONNECTION_BUFFER_BYTES <= FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_LARGE_BYTES < FRAME_OTHER_BYTES_MAX);

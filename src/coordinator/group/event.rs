@@ -224,7 +224,7 @@ pub struct MemberDescription {
     pub caller: Caller,
     /// Of the protocol chosen; empty unless Stable.
     pub metadata: Bytes,
-    /// Empty unless Stable.
+    /// The last one handed out (Kafka shows it in every state).
     pub assignment: Bytes,
 }
 

@@ -11,7 +11,10 @@ mod event;
 pub mod offsets;
 pub mod records;
 
-use super::machine::{Machine, Now, Output, Record, Refusal, Ticket};
+use super::{
+    machine::{Machine, Now, Output, Record, Refusal, Ticket},
+    timers::Timers,
+};
 use crate::config::GroupSettings;
 pub use event::*;
 use records::Key;
@@ -33,6 +36,8 @@ pub struct Groups {
     groups: HashMap<Arc<str>, Group>,
     /// Names of the topics that groups have committed to, one copy each; those of no use any more go with the next look at what expired.
     topics: HashSet<Arc<str>>,
+    /// Deadlines of members and rebalances.
+    timers: Timers<classic::Timer>,
     /// The log has been read to its end.
     loaded: bool,
 }
@@ -49,8 +54,8 @@ impl Groups {
 /// What is remembered of an append until its outcome is known.
 #[derive(Debug)]
 pub enum Pending {
-    /// See `classic.rs`.
-    Classic(classic::Pending),
+    /// See `classic.rs`; of the group named.
+    Classic(Arc<str>, classic::Pending),
     /// See `offsets.rs`.
     Offsets(offsets::Pending),
 }
@@ -95,14 +100,14 @@ impl Machine for Groups {
 
     fn appended(&mut self, pending: Pending, now: Now, settings: &GroupSettings, out: &mut Output<Self>) {
         match pending {
-            Pending::Classic(pending) => classic::appended(self, pending, now, settings, out),
+            Pending::Classic(group, pending) => classic::appended(self, &group, pending, now, settings, out),
             Pending::Offsets(pending) => offsets::appended(self, pending, now, settings, out),
         }
     }
 
     fn refused(&mut self, pending: Pending, why: &Refusal, now: Now, settings: &GroupSettings, out: &mut Output<Self>) {
         match pending {
-            Pending::Classic(pending) => classic::refused(self, pending, why, now, settings, out),
+            Pending::Classic(group, pending) => classic::refused(self, &group, pending, why, now, settings, out),
             Pending::Offsets(pending) => offsets::refused(self, pending, why, now, settings, out),
         }
     }
