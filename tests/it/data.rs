@@ -238,15 +238,23 @@ fn offsets_are_found_by_time_within_compressed_batches_too() {
     assert_eq!(c.list_offset("a", 0, -1), (0, -1, 20));
     assert_eq!(c.list_offset("a", 0, -2), (0, -1, 0));
     for version in 1..=10 {
-        for (timestamp, found) in
-            [(-1, (-1, 20)), (-2, (-1, 0)), (-3, (start + 190, 19)), (-4, (-1, 0)), (-5, (-1, -1))]
-        {
+        // Each special timestamp has a version from which on it may be asked for.
+        for (timestamp, since, found) in [
+            (-1, 1, (-1, 20)),
+            (-2, 1, (-1, 0)),
+            (-3, 7, (start + 190, 19)),
+            (-4, 8, (-1, 0)),
+            (-5, 9, (-1, -1)),
+            (-6, 11, (-1, -1)),
+            (-7, 99, (-1, -1)),
+        ] {
             let p = ListOffsetsPartition::default().with_timestamp(timestamp);
             let t = ListOffsetsTopic::default().with_name(topic_name("a")).with_partitions(vec![p]);
             let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![t]);
             let response = c.call(version, &request);
             let p = &response.topics[0].partitions[0];
-            assert_eq!((p.error_code, p.timestamp, p.offset), (0, found.0, found.1), "v{version} {timestamp}");
+            let (error, found) = if version >= since { (0, found) } else { (code::UNSUPPORTED_VERSION, (-1, -1)) };
+            assert_eq!((p.error_code, p.timestamp, p.offset), (error, found.0, found.1), "v{version} {timestamp}");
         }
     }
 }

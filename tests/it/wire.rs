@@ -162,7 +162,7 @@ impl Client {
         let p = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
         let t = ListOffsetsTopic::default().with_name(topic_name(topic)).with_partitions(vec![p]);
         let request = ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![t]);
-        let response = self.call(5, &request);
+        let response = self.call(10, &request);
         let p = &response.topics[0].partitions[0];
         (p.error_code, p.timestamp, p.offset)
     }
