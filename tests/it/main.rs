@@ -3,6 +3,7 @@
 //! One test binary, so that it links once. `MILLSTREAM_TEST_KAFKA=HOST:PORT` points the client tests at another broker (Apache Kafka, say), to tell a
 //! fault of the broker from one of the test; tests that need to start or kill the broker are passed over then.
 
+mod addresses;
 mod administration;
 mod clients;
 mod connections;
@@ -16,6 +17,7 @@ mod exact;
 mod flush_failure;
 mod hostile;
 mod kcat;
+mod recreate;
 mod serve;
 mod support;
 mod wire;
