@@ -2,9 +2,9 @@
 
 use crate::{
     support::{Broker, Options, temp},
-    wire::Client,
+    wire::{Client, string},
 };
-use kafka_protocol::messages::{DescribeClusterRequest, MetadataRequest};
+use kafka_protocol::messages::{DescribeClusterRequest, FindCoordinatorRequest, MetadataRequest};
 
 /// Host and port in every answer that names this broker, to a client that came in by `address`.
 fn told(address: &str) -> (String, i32) {
@@ -16,6 +16,17 @@ fn told(address: &str) -> (String, i32) {
     }
     for version in 0..=2 {
         let node = c.call(version, &DescribeClusterRequest::default()).brokers.remove(0);
+        all.push((node.host.to_string(), node.port));
+    }
+    let find = FindCoordinatorRequest::default();
+    for version in 0..=3 {
+        let node = c.call(version, &find.clone().with_key(string("g")));
+        assert_eq!(node.error_code, 0, "v{version}");
+        all.push((node.host.to_string(), node.port));
+    }
+    for version in 4..=6 {
+        let node = c.call(version, &find.clone().with_coordinator_keys(vec![string("g")])).coordinators.remove(0);
+        assert_eq!(node.error_code, 0, "v{version}");
         all.push((node.host.to_string(), node.port));
     }
     assert!(all.iter().all(|a| a == &all[0]), "{all:?}");
