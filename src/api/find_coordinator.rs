@@ -27,7 +27,6 @@ pub(super) async fn handle(request: Request<'_>, message: FindCoordinatorRequest
         return Outcome::Close(CloseReason::Unreadable(format!("{} keys", message.coordinator_keys.len())));
     }
     let ready = match message.key_type {
-        GROUP if broker.quorum.image().topic(OFFSETS_TOPIC).is_some() => Ok(()),
         GROUP => broker.ensure_offsets_topic().await.map_err(|e| {
             tracing::warn!(error = %e, "{OFFSETS_TOPIC} was not created");
             not_available(&e.to_string())

@@ -11,7 +11,7 @@ use crate::{
     broker::Broker,
     coordinator::{
         group::{Caller, Event, GroupError, Reply},
-        shard::{Asked, ShardError},
+        shard::Asked,
     },
     wire::header::RequestHeader,
 };
@@ -36,10 +36,7 @@ pub async fn answer<T>(
     asked: Question,
     take: impl FnOnce(Reply) -> Option<Result<T, GroupError>>,
 ) -> Result<T, GroupError> {
-    let reply = asked?.answer().await.map_err(|e| match e {
-        ShardError::NotAvailable(why) => GroupError::NotAvailable(why.to_string()),
-        ShardError::NotHere(why) => GroupError::NotCoordinator(why.to_string()),
-    })?;
+    let reply = asked?.answer().await?;
     take(reply).expect("the answer is of the kind asked for")
 }
 

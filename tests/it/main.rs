@@ -3,7 +3,6 @@
 //! One test binary, so that it links once. `MILLSTREAM_TEST_KAFKA=HOST:PORT` points the client tests at another broker (Apache Kafka, say), to tell a
 //! fault of the broker from one of the test; tests that need to start or kill the broker are passed over then.
 
-mod addresses;
 mod administration;
 mod clients;
 mod connections;
@@ -15,9 +14,10 @@ mod disk_full;
 mod embed;
 mod exact;
 mod flush_failure;
+mod groups;
 mod hostile;
 mod kcat;
-mod recreate;
+mod members;
 mod serve;
 mod support;
 mod wire;
