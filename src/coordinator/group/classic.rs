@@ -373,8 +373,7 @@ fn step<R>(
 
 /// Drops a group that holds nothing.
 fn reap(groups: &mut Groups, group: &Arc<str>) {
-    let idle =
-        |found: &super::Group| found.classic.is_vacant() && !found.classic.is_stored() && found.offsets.is_empty();
+    let idle = |found: &super::Group| found.classic.is_nothing() && found.offsets.is_empty();
     if groups.groups.get(group).is_some_and(idle) {
         groups.groups.remove(group);
     }
@@ -414,6 +413,12 @@ impl Classic {
     /// Nobody is in the group, is joining it, or has been given an id to join with.
     pub fn is_vacant(&self) -> bool {
         self.state == State::Empty && self.members.is_empty() && !self.members.has_pending()
+    }
+
+    /// Nothing would be lost without it. A group that has had a generation goes with its tombstone only: its record may be on its way, and generations do not start over by
+    /// themselves.
+    pub fn is_nothing(&self) -> bool {
+        self.is_vacant() && !self.is_stored() && self.generation == 0
     }
 
     /// Whether a commit is taken from this member (Kafka's `validateOffsetCommit`). Clients that assign themselves (generation -1, no member) only while the group is Empty.

@@ -67,7 +67,7 @@ pub(super) fn replay(
     let Some(value) = value else {
         if let Some(it) = groups.groups.get_mut(group) {
             it.offsets.remove(topic, partition);
-            if it.offsets.is_empty() && !it.classic.is_stored() && it.classic.is_vacant() {
+            if it.offsets.is_empty() && it.classic.is_nothing() {
                 groups.groups.remove(group);
             }
         }

@@ -1,7 +1,7 @@
 //! Joining: new members, those that come back, and static ones that come back under a new id.
 
 use super::{
-    super::{GroupError, Join, Joined, State},
+    super::{GroupError, Join, Joined, State, records::GroupValue},
     Classic, Pending, Turn,
     members::{Member, Protocols, Terms},
 };
@@ -254,10 +254,15 @@ impl Classic {
         if let Some(ticket) = self.members.take_joining(&replacement.new_id) {
             turn.refuse_join(ticket, &"".into(), error.clone());
         }
+        // The id before may be one that was not stored either.
+        let stored = self.stored.as_ref().and_then(|stored| GroupValue::decode(stored).ok());
+        let stored = stored.into_iter().flat_map(|value| value.members);
+        let mut of_instance = stored.filter(|member| member.instance_id.as_ref() == Some(&replacement.instance));
+        let old_id = of_instance.next().map_or(replacement.old_id, |member| member.member_id);
         let session_timeout_ms = replacement.old_terms.session_timeout_ms;
-        self.rename(turn, &replacement.new_id, &replacement.old_id, error);
-        self.members.rejoin(&replacement.old_id, replacement.old_terms, None);
-        turn.expect_member(&replacement.old_id, session_timeout_ms);
+        self.rename(turn, &replacement.new_id, &old_id, error);
+        self.members.rejoin(&old_id, replacement.old_terms, None);
+        turn.expect_member(&old_id, session_timeout_ms);
     }
 
     /// The answer to a member of this generation.
