@@ -18,6 +18,7 @@ mod groups;
 mod hostile;
 mod kcat;
 mod members;
+mod oracle;
 mod serve;
 mod support;
 mod wire;
