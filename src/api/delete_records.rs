@@ -6,7 +6,7 @@ use super::{
     Outcome, Request,
     errors::{self, ResponseError},
     opening::Opening,
-    reply,
+    reply, topics,
 };
 use crate::{
     broker::Broker,
@@ -27,11 +27,13 @@ pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) 
     let deadline = Instant::now() + Duration::from_millis(message.timeout_ms.max(0) as u64);
     Outcome::Later(Box::pin(async move {
         let mut opening = Opening::new(&broker.opening_bytes, bytes);
-        let mut topics = Vec::with_capacity(message.topics.len());
+        let mut answers = Vec::with_capacity(message.topics.len());
         for topic in message.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in topic.partitions {
                 let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
+                    // Only the coordinators know what may go.
+                    _ if topics::is_internal(&topic.name) => Err(ResponseError::InvalidTopicException),
                     Some(p) => delete(&broker, &mut opening, p, wanted.offset, deadline)
                         .await
                         .map_err(|e| errors::partition(&e)),
@@ -44,9 +46,9 @@ pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) 
                     .with_error_code(error_code);
                 partitions.push(response);
             }
-            topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+            answers.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
         }
-        reply::message(&header, &DeleteRecordsResponse::default().with_topics(topics))
+        reply::message(&header, &DeleteRecordsResponse::default().with_topics(answers))
     }))
 }
 

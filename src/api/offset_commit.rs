@@ -1,7 +1,8 @@
 //! OffsetCommit (key 8): a group's place in partitions, stored before it is answered.
 //!
-//! Served: v2–9. v2–4 how long to keep it, v3+ throttle time, v6+ leader epochs, v7+ instance ids (KIP-345), v8+ tagged fields, v9 as v8 (member epochs of KIP-848 groups in the
-//! place of the generation; a group that is not known is GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION). A partition that is not there is UNKNOWN_TOPIC_OR_PARTITION alone. An error of the group stands at every other partition: there is no other place.
+//! Served: v2–10. v2–4 how long to keep it, v3+ throttle time, v6+ leader epochs, v7+ instance ids (KIP-345), v8+ tagged fields, v9 as v8 (member epochs of KIP-848 groups in the
+//! place of the generation; a group that is not known is GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION). v10 topic ids. A partition that is not there is
+//! UNKNOWN_TOPIC_OR_PARTITION (a topic id, UNKNOWN_TOPIC_ID) alone. An error of the group stands at every other partition: there is no other place.
 
 use super::{
     Outcome, Request,
@@ -13,16 +14,18 @@ use crate::{
     coordinator::group::{Commit, CommitPartition, CommitTopic, Event, GroupError, Reply},
     limits::OFFSETS_PER_REQUEST_MAX,
     metadata::Image,
+    wire::offset_ids::{OffsetCommitRequest, TOPIC_IDS},
 };
 use kafka_protocol::messages::{
-    OffsetCommitRequest, OffsetCommitResponse,
+    OffsetCommitResponse,
     offset_commit_request::OffsetCommitRequestTopic,
     offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
 };
 
-pub(super) async fn handle(request: Request<'_>, message: OffsetCommitRequest) -> Outcome {
+pub(super) async fn handle(request: Request<'_>, OffsetCommitRequest(message): OffsetCommitRequest) -> Outcome {
     let header = request.header;
-    let (mut response, topics) = known(&request.broker.quorum.image(), message.topics);
+    let by_id = header.api_version >= TOPIC_IDS;
+    let (mut response, topics) = known(&request.broker.quorum.image(), message.topics, by_id);
     if topics.is_empty() {
         return Outcome::Reply(reply::message(&header, &response));
     }
@@ -51,18 +54,22 @@ pub(super) async fn handle(request: Request<'_>, message: OffsetCommitRequest) -
 }
 
 /// The answer with what is not there marked in it, and the rest for the coordinator, in the same order.
-fn known(image: &Image, asked: Vec<OffsetCommitRequestTopic>) -> (OffsetCommitResponse, Vec<CommitTopic>) {
+fn known(image: &Image, asked: Vec<OffsetCommitRequestTopic>, by_id: bool) -> (OffsetCommitResponse, Vec<CommitTopic>) {
     let none = kept("");
     let mut topics = Vec::with_capacity(asked.len());
     let mut answered = Vec::with_capacity(asked.len());
     for wanted in asked {
-        let topic = image.topic(&wanted.name);
+        let topic = if by_id { image.topic_by_id(wanted.topic_id) } else { image.topic(&wanted.name) };
+        let not_there = match topic {
+            None if by_id => ResponseError::UnknownTopicId,
+            _ => ResponseError::UnknownTopicOrPartition,
+        };
         let count = topic.map_or(0, |t| t.partitions.len());
         let mut partitions = Vec::with_capacity(if topic.is_some() { wanted.partitions.len() } else { 0 });
         let mut codes = Vec::with_capacity(wanted.partitions.len());
         for p in wanted.partitions {
             let code = match usize::try_from(p.partition_index).is_ok_and(|index| index < count) {
-                false => ResponseError::UnknownTopicOrPartition.code(),
+                false => not_there.code(),
                 true => {
                     partitions.push(CommitPartition {
                         index: p.partition_index,
@@ -80,7 +87,8 @@ fn known(image: &Image, asked: Vec<OffsetCommitRequestTopic>) -> (OffsetCommitRe
                 OffsetCommitResponsePartition::default().with_partition_index(p.partition_index).with_error_code(code),
             );
         }
-        answered.push(OffsetCommitResponseTopic::default().with_name(wanted.name).with_partitions(codes));
+        let answer = OffsetCommitResponseTopic::default().with_name(wanted.name).with_topic_id(wanted.topic_id);
+        answered.push(answer.with_partitions(codes));
         if let Some(topic) = topic.filter(|_| !partitions.is_empty()) {
             topics.push(CommitTopic { name: topic.name.clone(), id: topic.id, partitions });
         }
@@ -118,6 +126,7 @@ mod tests {
         text, topic_name,
     };
     use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
+    use uuid::Uuid;
 
     fn topic(name: &str, partitions: &[i32]) -> OffsetCommitRequestTopic {
         let partition = |i: &i32| {
@@ -139,7 +148,7 @@ mod tests {
     fn what_is_not_there_is_answered_alone_and_the_rest_goes_on() {
         let image = with_topic(&with_topic(&cluster(1), "a", 2), "b", 1);
         let asked = || vec![topic("a", &[-1, 0, 2, 1]), topic("none", &[0]), topic("b", &[0])];
-        let (mut response, topics) = known(&image, asked());
+        let (mut response, topics) = known(&image, asked(), false);
         let shown: Vec<_> = topics
             .iter()
             .map(|t| {
@@ -152,7 +161,7 @@ mod tests {
         fill(&mut response, Ok(vec![vec![Ok(()), too_large()], vec![Ok(())]]));
         assert_eq!(codes(&response), [vec![3, 0, 3, 12], vec![3], vec![0]]);
 
-        let (mut response, _) = known(&image, asked());
+        let (mut response, _) = known(&image, asked(), false);
         fill(&mut response, Err(GroupError::IllegalGeneration { given: 1, current: 2 }));
         assert_eq!(codes(&response), [vec![3, 22, 3, 22], vec![3], vec![22]], "a group's error stands everywhere else");
     }
@@ -164,8 +173,20 @@ mod tests {
     }
 
     #[test]
+    fn topics_may_be_named_by_id() {
+        let image = with_topic(&cluster(1), "a", 1);
+        let id = image.topic("a").unwrap().id;
+        let named = |id, partitions: &[i32]| topic("", partitions).with_topic_id(id);
+        let (response, topics) =
+            known(&image, vec![named(id, &[0, 1]), named(Uuid::from_u128(9), &[0]), named(Uuid::nil(), &[0])], true);
+        assert_eq!((&*topics[0].name, topics[0].id, topics.len()), ("a", id, 1));
+        assert_eq!(codes(&response), [vec![0, 3], vec![100], vec![100]]);
+        assert_eq!(response.topics[0].topic_id, id);
+    }
+
+    #[test]
     fn nothing_is_left_for_the_coordinator_of_what_is_not_there() {
-        let (response, topics) = known(&cluster(1), vec![topic("none", &[0, 1])]);
+        let (response, topics) = known(&cluster(1), vec![topic("none", &[0, 1])], false);
         assert!(topics.is_empty());
         assert_eq!(codes(&response), [[3, 3]]);
     }

@@ -1,7 +1,8 @@
 //! OffsetFetch (key 9): what groups have committed.
 //!
-//! Served: v1–9. v2+ null for everything the group has, and an error of the group at the top (before, at each partition), v3+ throttle time, v5+ leader epochs, v6+ tagged
-//! fields, v7+ only stable offsets where asked (nothing is ever unstable yet: there are no transactions), v8+ several groups, each with its error (KIP-709), v9 member epochs (KIP-848).
+//! Served: v1–10. v2+ null for everything the group has, and an error of the group at the top (before, at each partition), v3+ throttle time, v5+ leader epochs, v6+ tagged
+//! fields, v7+ only stable offsets where asked (nothing is ever unstable yet: there are no transactions), v8+ several groups, each with its error (KIP-709), v9 member epochs (KIP-848), v10
+//! topic ids (one that is not there is UNKNOWN_TOPIC_ID).
 //! A partition without a commit, or that is not there, is -1 without an error.
 
 use super::{
@@ -13,11 +14,13 @@ use super::{
 use crate::{
     coordinator::group::{Committed, Event, Fetch, FetchTopic, Reply},
     limits::{GROUPS_PER_REQUEST_MAX, OFFSETS_PER_REQUEST_MAX, REPLY_BYTES_MAX},
-    metadata::Image,
+    metadata::{Image, Topic},
+    wire::offset_ids::{OffsetFetchRequest, TOPIC_IDS},
 };
 use kafka_protocol::{
     messages::{
-        GroupId, OffsetFetchRequest, OffsetFetchResponse, TopicName,
+        self, GroupId, OffsetFetchResponse, TopicName,
+        offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics},
         offset_fetch_response::{
             OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
             OffsetFetchResponseTopic, OffsetFetchResponseTopics,
@@ -26,6 +29,7 @@ use kafka_protocol::{
     protocol::StrBytes,
 };
 use std::{collections::HashMap, sync::Arc};
+use uuid::Uuid;
 
 /// First version with several groups.
 const GROUPS: i16 = 8;
@@ -35,10 +39,17 @@ struct Wanted {
     group: GroupId,
     member: Option<(StrBytes, i32)>,
     /// `None` = everything.
-    topics: Option<Vec<(TopicName, Vec<i32>)>>,
+    topics: Option<Vec<WantedTopic>>,
 }
 
-pub(super) async fn handle(request: Request<'_>, message: OffsetFetchRequest) -> Outcome {
+/// By name; since v10 by id, the name of which is looked up.
+struct WantedTopic {
+    name: TopicName,
+    id: Option<Uuid>,
+    partitions: Vec<i32>,
+}
+
+pub(super) async fn handle(request: Request<'_>, OffsetFetchRequest(message): OffsetFetchRequest) -> Outcome {
     let (broker, header) = (request.broker.clone(), request.header);
     let version = header.api_version;
     // v1 has no null (the decoder takes it).
@@ -46,7 +57,7 @@ pub(super) async fn handle(request: Request<'_>, message: OffsetFetchRequest) ->
         return Outcome::Close(CloseReason::Unreadable("null topics".into()));
     }
     let wanted = wanted(message, version);
-    let partitions = |w: &Wanted| w.topics.iter().flatten().map(|(_, partitions)| partitions.len()).sum::<usize>();
+    let partitions = |w: &Wanted| w.topics.iter().flatten().map(|topic| topic.partitions.len()).sum::<usize>();
     let named = wanted.iter().map(partitions).sum::<usize>();
     if wanted.len() > GROUPS_PER_REQUEST_MAX || named > OFFSETS_PER_REQUEST_MAX {
         return Outcome::Close(CloseReason::Unreadable(format!("{} groups, {named} partitions", wanted.len())));
@@ -77,24 +88,40 @@ pub(super) async fn handle(request: Request<'_>, message: OffsetFetchRequest) ->
     }))
 }
 
-fn wanted(message: OffsetFetchRequest, version: i16) -> Vec<Wanted> {
+fn wanted(message: messages::OffsetFetchRequest, version: i16) -> Vec<Wanted> {
     if version < GROUPS {
-        let topics = message.topics.map(|list| list.into_iter().map(|t| (t.name, t.partition_indexes)).collect());
+        let topic =
+            |t: OffsetFetchRequestTopic| WantedTopic { name: t.name, id: None, partitions: t.partition_indexes };
+        let topics = message.topics.map(|list| list.into_iter().map(topic).collect());
         return vec![Wanted { group: message.group_id, member: None, topics }];
     }
-    let one = |group: kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup| Wanted {
+    let topic = |t: OffsetFetchRequestTopics| WantedTopic {
+        name: t.name,
+        id: (version >= TOPIC_IDS).then_some(t.topic_id),
+        partitions: t.partition_indexes,
+    };
+    let one = |group: OffsetFetchRequestGroup| Wanted {
         group: group.group_id,
         member: group.member_id.map(|id| (id, group.member_epoch)),
-        topics: group.topics.map(|list| list.into_iter().map(|t| (t.name, t.partition_indexes)).collect()),
+        topics: group.topics.map(|list| list.into_iter().map(topic).collect()),
     };
     message.groups.into_iter().map(one).collect()
 }
 
+impl WantedTopic {
+    fn there<'a>(&self, image: &'a Image) -> Option<&'a Arc<Topic>> {
+        match self.id {
+            Some(id) => image.topic_by_id(id),
+            None => image.topic(&self.name),
+        }
+    }
+}
+
 fn question(wanted: &Wanted, image: &Image) -> (Arc<str>, Event) {
     let group = kept(&wanted.group);
-    let topic = |(name, partitions): &(TopicName, Vec<i32>)| match image.topic(name) {
-        Some(topic) => FetchTopic { name: topic.name.clone(), id: topic.id, partitions: partitions.clone() },
-        None => FetchTopic { name: kept(name), id: uuid::Uuid::nil(), partitions: partitions.clone() },
+    let topic = |wanted: &WantedTopic| match wanted.there(image) {
+        Some(topic) => FetchTopic { name: topic.name.clone(), id: topic.id, partitions: wanted.partitions.clone() },
+        None => FetchTopic { name: kept(&wanted.name), id: Uuid::nil(), partitions: Vec::new() },
     };
     let fetch = Fetch {
         group: group.clone(),
@@ -117,34 +144,45 @@ fn one(
         Err(error) => answer.with_error_code(error.code()),
     };
     let topics = match (wanted.topics, found) {
-        (Some(topics), Ok(found)) => named(topics, &found),
-        (None, Ok(found)) => all(found, image),
+        (Some(topics), Ok(found)) => named(topics, &found, image),
+        (None, Ok(found)) => all(found, image, version >= TOPIC_IDS),
         // Before v2 the error has no other place than the partitions.
-        (Some(topics), Err(_)) if version < 2 => named(topics, &[]),
+        (Some(topics), Err(_)) if version < 2 => named(topics, &[], image),
         (_, Err(_)) => Vec::new(),
     };
     answer.with_topics(topics)
 }
 
 /// Every partition asked for, in the order asked.
-fn named(topics: Vec<(TopicName, Vec<i32>)>, found: &[Committed]) -> Vec<OffsetFetchResponseTopics> {
+fn named(topics: Vec<WantedTopic>, found: &[Committed], image: &Image) -> Vec<OffsetFetchResponseTopics> {
     let found: HashMap<(&str, i32), &Committed> = found.iter().map(|c| ((&*c.topic, c.partition), c)).collect();
-    let topic = |(name, partitions): (TopicName, Vec<i32>)| {
-        let partition = |index: i32| partition(index, found.get(&(name.as_str(), index)).copied());
-        let partitions = partitions.into_iter().map(partition).collect();
-        OffsetFetchResponseTopics::default().with_partitions(partitions).with_name(name)
+    let topic = |wanted: WantedTopic| {
+        let there = wanted.there(image);
+        let name = there.map_or("", |topic| &topic.name);
+        let code = match (there, wanted.id) {
+            (None, Some(_)) => ResponseError::UnknownTopicId.code(),
+            _ => 0,
+        };
+        let partition = |&index: &i32| partition(index, found.get(&(name, index)).copied()).with_error_code(code);
+        let partitions = wanted.partitions.iter().map(partition).collect();
+        let answer = OffsetFetchResponseTopics::default().with_partitions(partitions);
+        answer.with_topic_id(wanted.id.unwrap_or_default()).with_name(wanted.name)
     };
     topics.into_iter().map(topic).collect()
 }
 
 /// Everything there is, by topic and partition; what was committed to topics that are gone is about to go.
-fn all(mut found: Vec<Committed>, image: &Image) -> Vec<OffsetFetchResponseTopics> {
+fn all(mut found: Vec<Committed>, image: &Image, by_id: bool) -> Vec<OffsetFetchResponseTopics> {
     let there = |c: &Committed| image.topic(&c.topic).is_some_and(|t| c.topic_id.is_nil() || t.id == c.topic_id);
     found.retain(there);
     found.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     let topic = |list: &[Committed]| {
         let partitions = list.iter().map(|c| partition(c.partition, Some(c))).collect();
-        OffsetFetchResponseTopics::default().with_name(topics::topic_name(&list[0].topic)).with_partitions(partitions)
+        let answer = OffsetFetchResponseTopics::default().with_partitions(partitions);
+        match image.topic(&list[0].topic) {
+            Some(topic) if by_id => answer.with_topic_id(topic.id),
+            _ => answer.with_name(topics::topic_name(&list[0].topic)),
+        }
     };
     found.chunk_by(|a, b| a.topic == b.topic).map(topic).collect()
 }
@@ -189,7 +227,6 @@ mod tests {
         tests::{cluster, with_topic},
         topic_name,
     };
-    use uuid::Uuid;
 
     fn committed(topic: &str, topic_id: Uuid, partition: i32, offset: i64) -> Committed {
         let topic = topic.into();
@@ -197,7 +234,11 @@ mod tests {
     }
 
     fn ask(topics: Option<&[(&str, &[i32])]>) -> Wanted {
-        let topic = |(name, partitions): &(&str, &[i32])| (topic_name(name), partitions.to_vec());
+        let topic = |(name, partitions): &(&str, &[i32])| WantedTopic {
+            name: topic_name(name),
+            id: None,
+            partitions: partitions.to_vec(),
+        };
         let topics = topics.map(|list| list.iter().map(topic).collect());
         Wanted { group: GroupId(topics::text("g")), member: None, topics }
     }
@@ -235,6 +276,27 @@ mod tests {
         let answer = one(ask(None), Ok(found), &image, 8);
         let expected = [("a".to_string(), vec![(0, 5, 3), (2, 7, 3)]), ("b".to_string(), vec![(0, 1, 3)])];
         assert_eq!(shown(&answer), expected);
+    }
+
+    #[test]
+    fn topics_may_be_named_by_id() {
+        let image = with_topic(&cluster(1), "a", 1);
+        let id = image.topic("a").unwrap().id;
+        let named = |id| WantedTopic { name: TopicName::default(), id: Some(id), partitions: vec![0, 1] };
+        let asked = Wanted { topics: Some(vec![named(id), named(Uuid::from_u128(9))]), ..ask(None) };
+        let (_, Event::Fetch(fetch)) = question(&asked, &image) else { panic!() };
+        let shown: Vec<_> = fetch.topics.iter().flatten().map(|t| (&*t.name, t.id, t.partitions.len())).collect();
+        assert_eq!(shown, [("a", id, 2), ("", Uuid::nil(), 0)]);
+        let answer = one(asked, Ok(vec![committed("a", id, 0, 5)]), &image, 10);
+        let topic = |t: &OffsetFetchResponseTopics| {
+            let partition = |p: &OffsetFetchResponsePartitions| (p.committed_offset, p.error_code);
+            (t.topic_id, t.partitions.iter().map(partition).collect::<Vec<_>>())
+        };
+        let shown: Vec<_> = answer.topics.iter().map(topic).collect();
+        assert_eq!(shown, [(id, vec![(5, 0), (-1, 0)]), (Uuid::from_u128(9), vec![(-1, 100), (-1, 100)])]);
+        let answer = one(ask(None), Ok(vec![committed("a", id, 0, 5)]), &image, 10);
+        assert_eq!(topic(&answer.topics[0]), (id, vec![(5, 0)]));
+        assert!(answer.topics[0].name.is_empty());
     }
 
     #[test]

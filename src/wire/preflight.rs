@@ -169,13 +169,13 @@ const SHAPES: &[Shape] = &[
     // Metadata: topics [id, name], auto creation, authorised operations of the cluster and of topics.
     Shape { key: 3, flexible: 9, fields: &[structs::<MetadataRequestTopic>(&[UUID.since(10), STRING.nullable()]).nullable(),
         BOOL.since(4), BOOL.since(8).until(10), BOOL.since(8)] },
-    // OffsetCommit: group, generation, member, instance, retention, topics [name, partitions [index, offset, leader epoch, metadata]].
+    // OffsetCommit: group, generation, member, instance, retention, topics [name or id, partitions [index, offset, leader epoch, metadata]].
     Shape { key: 8, flexible: 8, fields: &[STRING, INT32, STRING, STRING.nullable().since(7), INT64.until(4),
-        structs::<OffsetCommitRequestTopic>(&[STRING, structs::<OffsetCommitRequestPartition>(&[INT32, INT64, INT32.since(6), STRING.nullable()])])] },
-    // OffsetFetch: group, topics [name, partitions]; or groups [id, member, member epoch, topics [name, partitions]]; stable ones only.
+        structs::<OffsetCommitRequestTopic>(&[STRING.until(9), UUID.since(10), structs::<OffsetCommitRequestPartition>(&[INT32, INT64, INT32.since(6), STRING.nullable()])])] },
+    // OffsetFetch: group, topics [name, partitions]; or groups [id, member, member epoch, topics [name or id, partitions]]; stable ones only.
     Shape { key: 9, flexible: 6, fields: &[STRING.until(7), structs::<OffsetFetchRequestTopic>(&[STRING, values::<i32>(&[INT32])]).nullable().until(7),
         structs::<OffsetFetchRequestGroup>(&[STRING, STRING.nullable().since(9), INT32.since(9),
-            structs::<OffsetFetchRequestTopics>(&[STRING, values::<i32>(&[INT32])]).nullable()]).since(8), BOOL.since(7)] },
+            structs::<OffsetFetchRequestTopics>(&[STRING.until(9), UUID.since(10), values::<i32>(&[INT32])]).nullable()]).since(8), BOOL.since(7)] },
     // FindCoordinator: key, key type; or keys.
     Shape { key: 10, flexible: 3, fields: &[STRING.until(3), INT8.since(1), values::<StrBytes>(&[STRING]).since(4)] },
     // JoinGroup: group, session timeout, rebalance timeout, member, instance, protocol type, protocols [name, metadata], reason.
@@ -369,6 +369,7 @@ fn null(allowed: bool) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::offset_ids;
     use bytes::Bytes;
     use kafka_protocol::{
         messages::*,
@@ -384,7 +385,15 @@ mod tests {
             message.encode(&mut again, version).map_err(|e| e.to_string())?;
             Ok((bytes.len(), again))
         }
+        // Ours, which does not write.
+        fn read<M: offset_ids::Body>(version: i16, body: &[u8]) -> Result<(usize, Vec<u8>), String> {
+            let mut bytes = Bytes::copy_from_slice(body);
+            M::read(&mut bytes, version).map_err(|e| e.to_string())?;
+            Ok((bytes.len(), body.to_vec()))
+        }
         match key {
+            8 if version >= offset_ids::TOPIC_IDS => read::<offset_ids::OffsetCommitRequest>(version, body),
+            9 if version >= offset_ids::TOPIC_IDS => read::<offset_ids::OffsetFetchRequest>(version, body),
             0 => run::<ProduceRequest>(version, body),
             1 => run::<FetchRequest>(version, body),
             2 => run::<ListOffsetsRequest>(version, body),
@@ -423,8 +432,6 @@ mod tests {
         SHAPES.iter().flat_map(|shape| {
             let known = ApiKey::try_from(shape.key).unwrap().valid_versions();
             let max = match shape.key {
-                // v10 (topic ids) is known of the responses only.
-                8 | 9 => 9,
                 // v6 (two-phase commit) is not served.
                 22 => 5,
                 _ => known.max,

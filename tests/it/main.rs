@@ -3,6 +3,7 @@
 //! One test binary, so that it links once. `MILLSTREAM_TEST_KAFKA=HOST:PORT` points the client tests at another broker (Apache Kafka, say), to tell a
 //! fault of the broker from one of the test; tests that need to start or kill the broker are passed over then.
 
+mod addresses;
 mod administration;
 mod clients;
 mod connections;
@@ -19,6 +20,7 @@ mod hostile;
 mod kcat;
 mod members;
 mod oracle;
+mod recreate;
 mod serve;
 mod support;
 mod wire;

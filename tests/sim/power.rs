@@ -371,7 +371,7 @@ async fn check(broker: &Arc<Broker>, world: &World) -> Result<(), String> {
     Ok(())
 }
 
-fn seeds(default: u64) -> std::ops::Range<u64> {
+pub fn seeds(default: u64) -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().map(|v| v.parse::<u64>().expect("a number"));
     match number("MILLSTREAM_SEED") {
         Some(seed) => seed..seed + 1,

@@ -6,16 +6,13 @@ public final class Interop extends Harness {
     broker = args[0];
     Map<String, Runnable> themes = new LinkedHashMap<>();
     themes.put("client", Client::tests);
+    themes.put("brokers", BrokerAdmin::tests);
     themes.put("tools", Tools::tests);
     // Not among those that run when none is named: what the broker under test does not offer yet.
     Map<String, Runnable> later = new LinkedHashMap<>();
     later.put("groups", Groups::tests);
     later.put("admin", GroupAdmin::tests);
     later.put("group-tools", GroupTools::tests);
-    later.put("later", () -> {
-      Tools.later();
-      GroupAdmin.transactions();
-    });
     Set<String> wanted = new LinkedHashSet<>(List.of(args).subList(1, args.length));
     for (String theme : wanted.isEmpty() ? themes.keySet() : wanted) {
       Runnable tests = themes.getOrDefault(theme, later.get(theme));

@@ -13,15 +13,11 @@ final class Tools extends Harness {
     test("tools: configs of the brokers", Tools::brokerConfigs);
     test("tools: get-offsets by every kind of time and filter", Tools::getOffsets);
     test("tools: delete-records from a file", Tools::deleteRecords);
+    test("tools: log-dirs", Tools::logDirs);
     test("tools: console producer, console consumer of a partition", Tools::console);
     test("tools: producer performance", Tools::producerPerformance);
     test("tools: verifiable producer", Tools::verifiableProducer);
     test("tools: cluster and broker-api-versions", Tools::cluster);
-  }
-
-  /** What a broker answers that has every everyday API. */
-  static void later() {
-    test("tools: log-dirs", Tools::logDirs);
   }
 
   static Tool run(String name, String... args) throws Exception {
