@@ -1,4 +1,4 @@
-"""Python's clients; python/ holds one program a client and what they need."""
+"""Python's clients, confluent-kafka and aiokafka; python/ holds one program a client and what they need."""
 import os, shutil, subprocess, sys
 from harness import HERE, program
 
@@ -20,3 +20,4 @@ def build():
 
 def tests(broker):
     program("confluent-kafka", [f"{VENV}/bin/python", f"{PYTHON}/with_confluent.py", broker])
+    program("aiokafka", [f"{VENV}/bin/python", f"{PYTHON}/with_aiokafka.py", broker])
