@@ -8,14 +8,10 @@
 mod join;
 mod members;
 mod rebalance;
-#[cfg(test)]
-mod rig;
 mod subscription;
 mod sync;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod tests_model;
 
 use super::{
     Caller, Description, Event, GroupError, Groups, Joined, MemberDescription, Reply, State, Synced,

@@ -107,7 +107,7 @@ pub struct Sync {
     /// v5 and later; checked against the group's where given.
     pub protocol_type: Option<Arc<str>>,
     pub protocol: Option<Arc<str>>,
-    /// From the leader: member id, assignment.
+    /// From the leader: member id, assignment (copies of their own, as in [`Join`]).
     pub assignments: Vec<(Arc<str>, Bytes)>,
 }
 

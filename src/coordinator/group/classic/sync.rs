@@ -68,9 +68,7 @@ impl Classic {
         let of: HashMap<Arc<str>, Bytes> = known.collect();
         let size_bytes = of.values().map(Bytes::len).sum::<usize>();
         let held_bytes = self.members.size_bytes() - self.members.iter().map(|m| m.assignment.len()).sum::<usize>();
-        // Copies: what comes with a request must not keep its whole buffer for as long as the group lives.
-        let of = of.into_iter().map(|(id, bytes)| (id, Bytes::copy_from_slice(&bytes)));
-        let assignment = Assignment { generation: self.generation, state_ms: turn.now.wall_ms, of: of.collect() };
+        let assignment = Assignment { generation: self.generation, state_ms: turn.now.wall_ms, of };
         let outcome = if held_bytes + size_bytes > GROUP_BYTES_MAX {
             let why = Refusal::TooLarge { size_bytes: held_bytes + size_bytes, max_bytes: GROUP_BYTES_MAX };
             Err((Pending::Assignment(assignment), why))

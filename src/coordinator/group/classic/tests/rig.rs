@@ -1,10 +1,8 @@
 //! A machine with a log behind it, for tests: time is what the test says, and so is when appends have an outcome.
 
-use super::super::*;
-use super::Classic;
-use bytes::Bytes;
+use super::*;
+use crate::coordinator::group::classic::Classic;
 use std::collections::{BTreeMap, VecDeque};
-use uuid::Uuid;
 
 pub const T0: i64 = 1_700_000_000_000;
 

@@ -1,12 +1,9 @@
 //! Random histories of a group: clients that join, sync, lead, assign, leave, forget and err; time that passes; appends that are made or refused late; restarts. What must hold
 //! all the way is checked at every step, by what clients were told; at the end clients behave, and everything must come right.
 
-use super::super::*;
-use super::rig::*;
-use bytes::Bytes;
+use super::*;
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
-use uuid::Uuid;
 
 const CLIENTS: usize = 4;
 const PARTITIONS: usize = 6;
