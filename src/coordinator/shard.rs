@@ -30,7 +30,7 @@ use arc_swap::ArcSwap;
 use millstream_storage as storage;
 use std::{
     any::Any,
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     future::{pending, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
@@ -184,7 +184,7 @@ struct Life<M: Machine> {
     questions: mpsc::Receiver<Question<M>>,
     stopped: watch::Receiver<bool>,
     /// Who has no answer yet.
-    open: HashMap<Ticket, Answer<M::Reply>>,
+    open: BTreeMap<Ticket, Answer<M::Reply>>,
     next_ticket: u64,
     /// By the log end that the watermark has to reach first, ascending.
     waiting: VecDeque<Waiting<M>>,
@@ -259,7 +259,7 @@ impl<M: Machine> Task<M> {
             clock,
             questions,
             stopped,
-            open: HashMap::new(),
+            open: BTreeMap::new(),
             next_ticket: 0,
             waiting: VecDeque::new(),
             parked: None,
@@ -369,7 +369,10 @@ impl<M: Machine> Life<M> {
                 Wake::Settled(true) | Wake::Tick => None,
                 Wake::Question(question) => Some(question),
             };
-            self.turn(question).await;
+            if self.turn(question).await {
+                // Others have their turn on this thread.
+                tokio::task::yield_now().await;
+            }
         }
         self.over.take().unwrap_or_else(ended)
     }
@@ -431,8 +434,8 @@ impl<M: Machine> Life<M> {
         }
     }
 
-    /// Lets go what is settled, does what is due, then what is asked.
-    async fn turn(&mut self, mut question: Option<Question<M>>) {
+    /// Lets go what is settled, does what is due, then what is asked. Whether more may have been asked than is done in one turn.
+    async fn turn(&mut self, mut question: Option<Question<M>>) -> bool {
         let settings = self.settings.load_full();
         let mut effects = Effects::default();
         self.release();
@@ -442,10 +445,12 @@ impl<M: Machine> Life<M> {
             self.machine.tick(now, &settings, &mut out);
             self.carry_out(out, &settings, &mut effects).await;
         }
-        for _ in 0..COORDINATOR_TURN_QUESTIONS_MAX {
-            let Some(Question { event, answer }) = question.take().or_else(|| self.questions.try_recv().ok()) else {
-                break;
-            };
+        let mut room = COORDINATOR_TURN_QUESTIONS_MAX;
+        while room > 0
+            && self.over.is_none()
+            && let Some(Question { event, answer }) = question.take().or_else(|| self.questions.try_recv().ok())
+        {
+            room -= 1;
             if self.open.len() + self.waiting.len() >= COORDINATOR_OPEN_MAX {
                 let _ = answer.send(Err(ShardError::NotAvailable("too many wait for this coordinator".into())));
                 continue;
@@ -456,13 +461,11 @@ impl<M: Machine> Life<M> {
             let mut out = Output::default();
             self.machine.handle(ticket, event, self.clock.now(), &settings, &mut out);
             self.carry_out(out, &settings, &mut effects).await;
-            if self.over.is_some() {
-                break;
-            }
         }
         if self.over.is_none() {
             self.snapshot(&mut effects);
         }
+        room == 0
     }
 
     /// Does what the machine wants done, and what it wants done because of that.
@@ -514,7 +517,7 @@ impl<M: Machine> Life<M> {
 
     /// No more questions and no more appends. What only waits for the watermark is answered when it comes, or with `error`.
     async fn finish(mut self, error: ShardError) {
-        for (_, answer) in self.open.drain() {
+        for answer in std::mem::take(&mut self.open).into_values() {
             let _ = answer.send(Err(error.clone()));
         }
         refuse_all(&mut self.questions, &error).await;

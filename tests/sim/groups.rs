@@ -4,8 +4,8 @@
 use crate::client::{Client, TOPIC};
 use kafka_protocol::{
     messages::{
-        FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, OffsetCommitRequest, OffsetFetchRequest,
-        SyncGroupRequest, TopicName,
+        DeleteTopicsRequest, FindCoordinatorRequest, GroupId, HeartbeatRequest, JoinGroupRequest, OffsetCommitRequest,
+        OffsetFetchRequest, SyncGroupRequest, TopicName,
         join_group_request::JoinGroupRequestProtocol,
         offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
         sync_group_request::SyncGroupRequestAssignment,
@@ -80,6 +80,12 @@ async fn fetch(client: &Client, n: usize) -> Result<Vec<i64>, i16> {
         offsets[p.partition_index as usize] = p.committed_offset;
     }
     Ok(offsets)
+}
+
+async fn delete_offsets_topic(client: &Client) {
+    let names = vec![TopicName(StrBytes::from_static_str("__consumer_offsets"))];
+    let request = DeleteTopicsRequest::default().with_topic_names(names).with_timeout_ms(30_000);
+    assert_eq!(client.send(4, &request).await.await.responses[0].error_code, 0);
 }
 
 async fn find(client: &Client) -> i16 {
@@ -288,7 +294,21 @@ async fn a_stop_answers_members_that_wait_and_the_offsets_topic_can_be_deleted()
     tokio::time::sleep(Duration::from_secs(1)).await;
     assert_eq!(fetch(&client, 0).await.unwrap(), [-1, -1, -1]);
     assert_eq!(commit(&client, 0, 2).await, 0);
+    // All groups go with the topic that holds them.
+    delete_offsets_topic(&client).await;
+    assert_eq!(fetch(&client, 0).await, Err(NOT_COORDINATOR));
+    assert_eq!(find(&client).await, 0);
+    assert_eq!(fetch(&client, 0).await.unwrap(), [-1, -1, -1]);
+    assert_eq!(commit(&client, 0, 2).await, 0);
+    // A second member of a group waits for the first, which does not come.
+    let member = join(&client).await.unwrap();
+    assert_eq!(heartbeat(&client, &member).await, 0);
+    let other = Client::new(&broker, 2);
+    let mut waits = Box::pin(join(&other));
+    let early = tokio::time::timeout(Duration::from_secs(5), &mut waits).await;
+    assert!(early.is_err(), "{early:?}");
     broker.begin_stop();
+    assert_eq!(waits.await, Err(NOT_COORDINATOR));
     assert_eq!(commit(&client, 0, 3).await, NOT_COORDINATOR);
     broker.stop().await;
 }

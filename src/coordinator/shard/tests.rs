@@ -2,7 +2,11 @@
 
 use super::*;
 use crate::{
-    coordinator::machine::{Record, Refusal},
+    Config,
+    coordinator::{
+        group,
+        machine::{Record, Refusal},
+    },
     partition::tests::{NOW, World, simulated},
 };
 use millstream_storage::{
@@ -542,5 +546,83 @@ fn a_crash_at_any_operation_keeps_what_was_answered() {
             one_life(&disk, &mut answered, &mut sent, &mut rng);
             disk = disk.crash(rng.next_u64());
         }
+    }
+}
+
+fn commit(group: usize, offset: i64) -> group::Event {
+    let partition = |index| group::CommitPartition { index, offset, leader_epoch: -1, metadata: "".into() };
+    let topic = group::CommitTopic {
+        name: "t".into(),
+        id: uuid::Uuid::from_u128(3),
+        partitions: (0..3).map(partition).collect(),
+    };
+    group::Event::Commit(group::Commit {
+        group: format!("group {group}").into(),
+        generation: -1,
+        member_id: "".into(),
+        instance_id: None,
+        retention_ms: None,
+        topics: vec![topic],
+    })
+}
+
+/// What every group has committed.
+async fn committed(shard: &Shard<group::Groups>) -> Vec<String> {
+    let mut all = Vec::new();
+    for n in 0..20 {
+        let group = format!("group {n}").into();
+        let fetch = group::Event::Fetch(group::Fetch { group, topics: None, member: None });
+        let got = shard.ask(fetch).await.unwrap().answer().await.unwrap();
+        let group::Reply::Fetch(Ok(mut got)) = got else { panic!("{got:?}") };
+        got.sort_by_key(|c| c.partition);
+        all.push(format!("{got:?}"));
+    }
+    all
+}
+
+/// The machine of groups, whose snapshots are made and cut by the power at any moment.
+#[test]
+fn groups_outlive_their_snapshots() {
+    for seed in 0..6 {
+        let mut rng = Rng::new(seed);
+        let overrides = [("segment.bytes", "16384")];
+        let start = |world: &World| {
+            let settings = Config::local("/nowhere").broker(&Default::default()).groups;
+            let settings = Arc::new(ArcSwap::from_pointee(settings));
+            Shard::start_with(&world.shared.env, world.partition(), group::Groups::default(), settings, 20_000)
+        };
+        let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        let disk = SimDisk::new();
+        let cut = 200 + rng.below(3000);
+        let (mut before, mut last) = (Vec::new(), (0, 0));
+        runtime().block_on(async {
+            let world = simulated(&disk, &overrides);
+            let shard = start(&world);
+            before = committed(&shard).await;
+            disk.crash_after_ops(cut);
+            for n in 1.. {
+                let group = rng.below(20) as usize;
+                last = (group, n);
+                let answer = shard.ask(commit(group, n)).await.unwrap().answer().await;
+                let Ok(group::Reply::Commit(Ok(codes))) = answer else { break };
+                if codes.concat().iter().any(Result::is_err) {
+                    break;
+                }
+                let now = committed(&shard).await;
+                assert_eq!(now.iter().zip(&before).filter(|(a, b)| a != b).count(), 1);
+                before = now;
+            }
+            assert!(disk.crashed());
+        });
+        let disk = disk.crash(rng.next_u64());
+        runtime().block_on(async {
+            let world = simulated(&disk, &overrides);
+            let after = committed(&start(&world)).await;
+            for (n, (after, before)) in after.iter().zip(&before).enumerate() {
+                // The one under way when the power went may have been made.
+                let made = n == last.0 && after.matches(&format!("offset: {},", last.1)).count() == 3;
+                assert!(after == before || made, "seed {seed}, group {n}: {after} {before}");
+            }
+        });
     }
 }
