@@ -2,10 +2,10 @@
 
 use super::{differences, tree};
 use crate::wire::Client;
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use kafka_protocol::{
-    messages::{ApiKey, ApiVersionsRequest, ResponseHeader},
-    protocol::{Decodable, HeaderVersion, Request},
+    messages::{ApiKey, ApiVersionsRequest, RequestHeader, ResponseHeader},
+    protocol::{Decodable, Encodable, HeaderVersion, Request},
 };
 use serde_json::{Value, json};
 use std::{
@@ -142,6 +142,27 @@ impl Session {
     ) -> R::Response {
         let pending = self.start(MAIN, step, version, request);
         self.finish_and(pending, bind)
+    }
+
+    /// As `call`, of a request whose body is written already: where the message types do not know its version.
+    pub fn call_written<R: Request<Response: Debug + Default> + Debug>(
+        &mut self,
+        step: &str,
+        version: i16,
+        request: &R,
+        body: &[u8],
+    ) -> R::Response {
+        let sent = self.serves(R::KEY, version);
+        if sent {
+            let header = RequestHeader::default().with_request_api_key(R::KEY).with_request_api_version(version);
+            let mut frame = BytesMut::new();
+            header.encode(&mut frame, R::header_version(version)).unwrap();
+            frame.extend_from_slice(body);
+            self.connection(MAIN).write_frame(&frame).unwrap();
+        }
+        let request = tree::mask("", tree::of(request), &self.names);
+        let step = step.to_string();
+        self.finish(Pending::<R> { connection: MAIN, step, version, request, sent, kind: PhantomData })
     }
 
     /// Sends a request by a connection of its own.

@@ -1,5 +1,6 @@
 //! The scenario: what is asked, in this order. It never sleeps: where Kafka lets a change take effect behind its answer, it asks until it has.
 
+mod by_id;
 mod configs;
 mod data;
 mod fetch;

@@ -1,9 +1,6 @@
 //! Committed offsets: commit, fetch, delete.
 
-use super::{
-    super::session::{Session, versions},
-    groups::group,
-};
+use super::{super::session::Session, by_id, groups::group, led};
 use crate::wire::{string, topic_name};
 use kafka_protocol::messages::{
     offset_commit_request::{OffsetCommitRequestPartition, OffsetCommitRequestTopic},
@@ -11,6 +8,8 @@ use kafka_protocol::messages::{
     offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics},
     *,
 };
+use std::collections::BTreeMap;
+use uuid::Uuid;
 
 pub fn run(s: &mut Session) {
     commit(s);
@@ -41,67 +40,85 @@ fn committing(
         .with_topics(topics.iter().map(topic).collect())
 }
 
+/// Ids of the topics that are asked for by name.
+fn ids(s: &mut Session) -> BTreeMap<&'static str, Uuid> {
+    [("data", 2), ("many", 1), ("nobody", 1)].map(|(name, partitions)| (name, led(s, name, partitions))).into()
+}
+
 fn commit(s: &mut Session) {
     // The only member of `stable`, as the steps before left it.
     let described = s.quiet(5, &DescribeGroupsRequest::default().with_groups(vec![group("stable")]));
     let member =
         described.groups.first().and_then(|g| g.members.first()).map_or(String::new(), |m| m.member_id.to_string());
-    for v in versions::<OffsetCommitRequest>() {
+    let ids = ids(s);
+    let ask = |s: &mut Session, step: &str, v: i16, request: &OffsetCommitRequest| match v {
+        by_id::VERSION => {
+            let (request, body) = by_id::commit(request.clone(), &ids);
+            s.call_written(step, v, &request, &body)
+        }
+        _ => s.call(step, v, request),
+    };
+    for v in 2..=by_id::VERSION {
         let simple = |topics: &[_]| committing("simple", "", -1, topics);
         let n = i64::from(v);
-        s.call("outside of generations", v, &simple(&[("data", vec![at(0, n, Some("note")), at(1, n + 1, None)])]));
+        ask(s, "outside of generations", v, &simple(&[("data", vec![at(0, n, Some("note")), at(1, n + 1, None)])]));
         if v >= 6 {
-            s.call("with an epoch", v, &simple(&[("data", vec![at(0, n, Some("")).with_committed_leader_epoch(0)])]));
-            s.call(
+            ask(s, "with an epoch", v, &simple(&[("data", vec![at(0, n, Some("")).with_committed_leader_epoch(0)])]));
+            ask(
+                s,
                 "with an epoch to come",
                 v,
                 &simple(&[("data", vec![at(0, n, Some("")).with_committed_leader_epoch(9)])]),
             );
         }
         if v <= 4 {
-            s.call(
+            ask(
+                s,
                 "with a retention",
                 v,
                 &simple(&[("data", vec![at(0, n, Some(""))])]).with_retention_time_ms(86_400_000),
             );
         }
         let data = || vec![at(0, 5, Some("by the member"))];
-        s.call("by the member", v, &committing("stable", &member, 1, &[("data", data())]));
-        s.call("a generation to come", v, &committing("stable", &member, 2, &[("data", data())]));
-        s.call("the generation before", v, &committing("stable", &member, 0, &[("data", data())]));
-        s.call("outside of generations, but there are members", v, &committing("stable", "", -1, &[("data", data())]));
-        s.call("a member without a generation", v, &committing("stable", &member, -1, &[("data", data())]));
-        s.call("a stranger", v, &committing("stable", "stranger", 1, &[("data", data())]));
-        s.call("a stranger in an unknown group", v, &committing("nope", "stranger", 1, &[("data", data())]));
-        s.call("a generation in an unknown group", v, &committing("nope", "", 1, &[("data", data())]));
-        s.call("empty group", v, &committing("", "", -1, &[("data", data())]));
+        ask(s, "by the member", v, &committing("stable", &member, 1, &[("data", data())]));
+        ask(s, "a generation to come", v, &committing("stable", &member, 2, &[("data", data())]));
+        ask(s, "the generation before", v, &committing("stable", &member, 0, &[("data", data())]));
+        ask(s, "outside of generations, but there are members", v, &committing("stable", "", -1, &[("data", data())]));
+        ask(s, "a member without a generation", v, &committing("stable", &member, -1, &[("data", data())]));
+        ask(s, "a stranger", v, &committing("stable", "stranger", 1, &[("data", data())]));
+        ask(s, "a stranger in an unknown group", v, &committing("nope", "stranger", 1, &[("data", data())]));
+        ask(s, "a generation in an unknown group", v, &committing("nope", "", 1, &[("data", data())]));
+        ask(s, "empty group", v, &committing("", "", -1, &[("data", data())]));
         if v >= 7 {
             let fixed = committing("stable", &member, 1, &[("data", data())]).with_group_instance_id(Some(string("i")));
-            s.call("unknown instance", v, &fixed);
+            ask(s, "unknown instance", v, &fixed);
         }
         let long = |n: usize| Some("m".repeat(n));
-        s.call("4,096 bytes of metadata", v, &simple(&[("data", vec![at(1, 1, long(4096).as_deref())])]));
-        s.call(
+        ask(s, "4,096 bytes of metadata", v, &simple(&[("data", vec![at(1, 1, long(4096).as_deref())])]));
+        ask(
+            s,
             "4,097 bytes of metadata",
             v,
             &simple(&[("data", vec![at(1, 1, long(4097).as_deref()), at(0, n, Some("good"))])]),
         );
-        s.call(
+        ask(
+            s,
             "unknown topic",
             v,
             &simple(&[("nope", vec![at(0, 1, None)]), ("data", vec![at(0, n, Some("beside"))])]),
         );
-        s.call("partitions 9 and -1", v, &simple(&[("data", vec![at(9, 1, None), at(-1, 1, None)])]));
-        s.call("negative offsets", v, &simple(&[("many", vec![at(0, -1, None)]), ("data", vec![at(1, -7, None)])]));
-        s.call("behind the end", v, &simple(&[("nobody", vec![at(0, 1_000_000, None)])]));
-        s.call("one partition twice", v, &simple(&[("data", vec![at(0, 3, Some("first")), at(0, 4, Some("second"))])]));
-        s.call(
+        ask(s, "partitions 9 and -1", v, &simple(&[("data", vec![at(9, 1, None), at(-1, 1, None)])]));
+        ask(s, "negative offsets", v, &simple(&[("many", vec![at(0, -1, None)]), ("data", vec![at(1, -7, None)])]));
+        ask(s, "behind the end", v, &simple(&[("nobody", vec![at(0, 1_000_000, None)])]));
+        ask(s, "one partition twice", v, &simple(&[("data", vec![at(0, 3, Some("first")), at(0, 4, Some("second"))])]));
+        ask(
+            s,
             "one topic twice",
             v,
             &simple(&[("data", vec![at(0, 3, Some("first"))]), ("data", vec![at(1, 4, Some("second"))])]),
         );
-        s.call("no topics", v, &simple(&[]));
-        s.call("no partitions", v, &simple(&[("data", vec![])]));
+        ask(s, "no topics", v, &simple(&[]));
+        ask(s, "no partitions", v, &simple(&[("data", vec![])]));
     }
 }
 
@@ -131,29 +148,37 @@ fn fetching(v: i16, groups: &[(&str, Asked)]) -> OffsetFetchRequest {
 
 fn fetch(s: &mut Session) {
     let known: Asked = Some(&[("data", &[0, 1])]);
-    for v in versions::<OffsetFetchRequest>() {
-        s.call("two partitions", v, &fetching(v, &[("simple", known)]));
-        s.call("partitions 9 and -1", v, &fetching(v, &[("simple", Some(&[("data", &[9, -1])]))]));
-        s.call("unknown topic", v, &fetching(v, &[("simple", Some(&[("nope", &[0])]))]));
-        s.call("nothing committed", v, &fetching(v, &[("stable", Some(&[("many", &[0])]))]));
-        s.call("unknown group", v, &fetching(v, &[("nope", known)]));
-        s.call("empty group", v, &fetching(v, &[("", known)]));
-        s.call("one partition twice", v, &fetching(v, &[("simple", Some(&[("data", &[0, 0])]))]));
-        s.call("one topic twice", v, &fetching(v, &[("simple", Some(&[("data", &[0]), ("data", &[1])]))]));
-        s.call("no topics", v, &fetching(v, &[("simple", Some(&[]))]));
-        s.call("no partitions", v, &fetching(v, &[("simple", Some(&[("data", &[])]))]));
+    let ids = ids(s);
+    let ask = |s: &mut Session, step: &str, v: i16, request: &OffsetFetchRequest| match v {
+        by_id::VERSION => {
+            let (request, body) = by_id::fetch(request.clone(), &ids);
+            s.call_written(step, v, &request, &body)
+        }
+        _ => s.call(step, v, request),
+    };
+    for v in 1..=by_id::VERSION {
+        ask(s, "two partitions", v, &fetching(v, &[("simple", known)]));
+        ask(s, "partitions 9 and -1", v, &fetching(v, &[("simple", Some(&[("data", &[9, -1])]))]));
+        ask(s, "unknown topic", v, &fetching(v, &[("simple", Some(&[("nope", &[0])]))]));
+        ask(s, "nothing committed", v, &fetching(v, &[("stable", Some(&[("many", &[0])]))]));
+        ask(s, "unknown group", v, &fetching(v, &[("nope", known)]));
+        ask(s, "empty group", v, &fetching(v, &[("", known)]));
+        ask(s, "one partition twice", v, &fetching(v, &[("simple", Some(&[("data", &[0, 0])]))]));
+        ask(s, "one topic twice", v, &fetching(v, &[("simple", Some(&[("data", &[0]), ("data", &[1])]))]));
+        ask(s, "no topics", v, &fetching(v, &[("simple", Some(&[]))]));
+        ask(s, "no partitions", v, &fetching(v, &[("simple", Some(&[("data", &[])]))]));
         if v >= 2 {
-            s.call("everything", v, &fetching(v, &[("simple", None)]));
-            s.call("everything of an unknown group", v, &fetching(v, &[("nope", None)]));
-            s.call("everything of an empty group", v, &fetching(v, &[("", None)]));
+            ask(s, "everything", v, &fetching(v, &[("simple", None)]));
+            ask(s, "everything of an unknown group", v, &fetching(v, &[("nope", None)]));
+            ask(s, "everything of an empty group", v, &fetching(v, &[("", None)]));
         }
         if v >= 7 {
-            s.call("only stable", v, &fetching(v, &[("simple", known)]).with_require_stable(true));
+            ask(s, "only stable", v, &fetching(v, &[("simple", known)]).with_require_stable(true));
         }
         if v >= 8 {
-            s.call("two groups", v, &fetching(v, &[("simple", known), ("stable", None), ("nope", known)]));
-            s.call("one group twice", v, &fetching(v, &[("simple", known), ("simple", known)]));
-            s.call("no groups", v, &fetching(v, &[]));
+            ask(s, "two groups", v, &fetching(v, &[("simple", known), ("stable", None), ("nope", known)]));
+            ask(s, "one group twice", v, &fetching(v, &[("simple", known), ("simple", known)]));
+            ask(s, "no groups", v, &fetching(v, &[]));
         }
         if v >= 9 {
             let as_member = |name: &str, member: Option<&str>, epoch: i32| {
@@ -162,11 +187,11 @@ fn fetch(s: &mut Session) {
                 request.groups[0].member_epoch = epoch;
                 request
             };
-            s.call("a stranger", v, &as_member("stable", Some("stranger"), 1));
-            s.call("a stranger of a group without members", v, &as_member("simple", Some("stranger"), 1));
-            s.call("a stranger of an unknown group", v, &as_member("nope", Some("stranger"), 1));
-            s.call("an empty member", v, &as_member("stable", Some(""), 0));
-            s.call("an epoch without a member", v, &as_member("stable", None, 5));
+            ask(s, "a stranger", v, &as_member("stable", Some("stranger"), 1));
+            ask(s, "a stranger of a group without members", v, &as_member("simple", Some("stranger"), 1));
+            ask(s, "a stranger of an unknown group", v, &as_member("nope", Some("stranger"), 1));
+            ask(s, "an empty member", v, &as_member("stable", Some(""), 0));
+            ask(s, "an epoch without a member", v, &as_member("stable", None, 5));
         }
     }
 }
