@@ -8,3 +8,4 @@ mod history;
 mod lying_disk;
 mod panics;
 mod power;
+mod rebalances;
