@@ -1,6 +1,6 @@
 //! DeleteGroups (key 42): groups without members, and all they have committed.
 //!
-//! Served: v0–2. v1+ throttle time, v2 tagged fields. A group named twice is deleted and answered once.
+//! Served: v0–3. v1+ throttle time, v2+ tagged fields, v3 an error message (null here). A group named twice is deleted and answered once.
 
 use super::{
     CloseReason, Outcome, Request,
@@ -10,13 +10,12 @@ use super::{
 use crate::{
     coordinator::group::{Event, Reply},
     limits::GROUPS_PER_REQUEST_MAX,
+    wire::newer::{self, As, DeleteGroupsRequest},
 };
-use kafka_protocol::messages::{
-    DeleteGroupsRequest, DeleteGroupsResponse, GroupId, delete_groups_response::DeletableGroupResult,
-};
+use kafka_protocol::messages::{DeleteGroupsResponse, GroupId, delete_groups_response::DeletableGroupResult};
 use std::collections::HashSet;
 
-pub(super) async fn handle(request: Request<'_>, message: DeleteGroupsRequest) -> Outcome {
+pub(super) async fn handle(request: Request<'_>, As(message): DeleteGroupsRequest) -> Outcome {
     let (broker, header) = (request.broker.clone(), request.header);
     if message.groups_names.len() > GROUPS_PER_REQUEST_MAX {
         return Outcome::Close(CloseReason::Unreadable(format!("{} groups", message.groups_names.len())));
@@ -37,7 +36,11 @@ pub(super) async fn handle(request: Request<'_>, message: DeleteGroupsRequest) -
             }
             asked = groups::ask_some(&broker, &mut left, question).await;
         }
-        reply::message(&header, &DeleteGroupsResponse::default().with_results(results))
+        let response = DeleteGroupsResponse::default().with_results(results);
+        match header.api_version {
+            3.. => reply::body(&header, &newer::delete_groups_3(&response)),
+            _ => reply::message(&header, &response),
+        }
     }))
 }
 

@@ -1,13 +1,17 @@
 //! DescribeLogDirs (35): the data directory, how large its partitions are, and what room is left.
 //!
-//! Served: v1–4. v2+ have tagged fields, v3+ an error of their own, v4+ total and usable bytes of the file system. There is one directory and nothing moves between
+//! Served: v1–5. v2+ have tagged fields, v3+ an error of their own, v4+ total and usable bytes of the file system, v5 whether a directory is cordoned (never). There is one directory and nothing moves between
 //! directories: no lag, no future replicas. A partition is in it as soon as the metadata knows it, with or without files.
 
 use super::{Outcome, Request, errors::ResponseError, reply, topics};
-use crate::{broker::Broker, partition::Partition};
+use crate::{
+    broker::Broker,
+    partition::Partition,
+    wire::newer::{self, As, DescribeLogDirsRequest},
+};
 use kafka_protocol::{
     messages::{
-        DescribeLogDirsRequest, DescribeLogDirsResponse,
+        DescribeLogDirsResponse,
         describe_log_dirs_request::DescribableLogDirTopic,
         describe_log_dirs_response::{DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic},
     },
@@ -18,7 +22,7 @@ use std::{
     sync::Arc,
 };
 
-pub(super) async fn handle(request: Request<'_>, message: DescribeLogDirsRequest) -> Outcome {
+pub(super) async fn handle(request: Request<'_>, As(message): DescribeLogDirsRequest) -> Outcome {
     let (broker, header) = (request.broker.clone(), request.header);
     Outcome::Later(Box::pin(async move {
         let path = broker.directory.path();
@@ -35,7 +39,11 @@ pub(super) async fn handle(request: Request<'_>, message: DescribeLogDirsRequest
             }
             None => result.error_code = ResponseError::KafkaStorageError.code(),
         }
-        reply::message(&header, &DescribeLogDirsResponse::default().with_results(vec![result]))
+        let response = DescribeLogDirsResponse::default().with_results(vec![result]);
+        match header.api_version {
+            5.. => reply::body(&header, &newer::describe_log_dirs_5(&response)),
+            _ => reply::message(&header, &response),
+        }
     }))
 }
 

@@ -1,7 +1,8 @@
 //! ListOffsets (key 2).
 //!
-//! Served: v1–10. v2+ have the isolation level, v4+ leader epochs, v6+ tagged fields, v7+ the largest timestamp (-3, KIP-734), v8+ the earliest local offset (-4), v9+ the latest
-//! tiered one (-5), v10+ a timeout for remote look-ups. Nothing is tiered here: -4 is the earliest offset, -5 is unknown.
+//! Served: v1–11. v2+ have the isolation level, v4+ leader epochs, v6+ tagged fields, v7+ the largest timestamp (-3, KIP-734), v8+ the earliest local offset (-4), v9+ the latest
+//! tiered one (-5), v10+ a timeout for remote look-ups, v11 the earliest that waits for its upload (-6, KIP-1023).
+//! Nothing is tiered here: -4 is the earliest offset, -5 and -6 are none.
 
 use super::{
     Outcome, Request,
@@ -13,12 +14,18 @@ use crate::{
     broker::Broker,
     limits::UNPACKED_BATCH_BYTES_MAX,
     partition::{Partition, PartitionError},
-    wire::codec,
+    wire::{
+        codec,
+        newer::{As, ListOffsetsRequest},
+    },
 };
-use kafka_protocol::messages::{
-    ListOffsetsRequest, ListOffsetsResponse,
-    list_offsets_request::ListOffsetsPartition,
-    list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+use kafka_protocol::{
+    messages::{
+        ListOffsetsResponse,
+        list_offsets_request::ListOffsetsPartition,
+        list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse},
+    },
+    protocol::Message,
 };
 use std::sync::Arc;
 
@@ -33,7 +40,7 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 type Found = (i64, i64, i32);
 const NONE: Found = (-1, -1, -1);
 
-pub(super) async fn handle(request: Request<'_>, message: ListOffsetsRequest) -> Outcome {
+pub(super) async fn handle(request: Request<'_>, As(message): ListOffsetsRequest) -> Outcome {
     let (broker, header, bytes) = (request.broker.clone(), request.header, request.body.len());
     Outcome::Later(Box::pin(async move {
         let mut opening = Opening::new(&broker.opening_bytes, bytes);
@@ -60,7 +67,9 @@ pub(super) async fn handle(request: Request<'_>, message: ListOffsetsRequest) ->
             }
             topics.push(ListOffsetsTopicResponse::default().with_name(topic.name).with_partitions(partitions));
         }
-        reply::message(&header, &ListOffsetsResponse::default().with_topics(topics))
+        // The layout did not change since.
+        let version = header.api_version.min(ListOffsetsResponse::VERSIONS.max);
+        reply::message_as(&header, &ListOffsetsResponse::default().with_topics(topics), version)
     }))
 }
 

@@ -33,6 +33,19 @@ pub fn message_as<R: Encodable + HeaderVersion>(header: &RequestHeader, response
     Reply { chunks: vec![buffer.freeze()] }
 }
 
+/// A reply whose body was encoded by hand, in a version with tagged fields.
+pub fn body(header: &RequestHeader, body: &[u8]) -> Reply {
+    let frame_bytes = 5 + body.len();
+    let length = i32::try_from(frame_bytes);
+    let length = length.unwrap_or_else(|_| panic!("reply to API {} of {frame_bytes} bytes", header.api_key));
+    let mut buffer = BytesMut::with_capacity(4 + frame_bytes);
+    buffer.put_i32(length);
+    buffer.put_i32(header.correlation_id);
+    buffer.put_u8(0);
+    buffer.extend_from_slice(body);
+    Reply { chunks: vec![buffer.freeze()] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,6 +4,7 @@ pub mod codec;
 pub mod fetch_response;
 pub mod frame;
 pub mod header;
+pub mod newer;
 pub mod offset_ids;
 pub mod preflight;
 

@@ -115,7 +115,7 @@ fn take(body: &mut Bytes, count: usize) -> Result<Bytes, Unreadable> {
     Ok(body.split_to(count))
 }
 
-fn int32(body: &mut Bytes) -> Result<i32, Unreadable> {
+pub(super) fn int32(body: &mut Bytes) -> Result<i32, Unreadable> {
     body.try_get_i32().map_err(|_| SHORT.into())
 }
 
@@ -128,7 +128,7 @@ fn varint(body: &mut Bytes) -> Result<u32, Unreadable> {
 }
 
 /// `None` = null.
-fn text(body: &mut Bytes) -> Result<Option<StrBytes>, Unreadable> {
+pub(super) fn text(body: &mut Bytes) -> Result<Option<StrBytes>, Unreadable> {
     let Some(len) = varint(body)?.checked_sub(1) else { return Ok(None) };
     Ok(Some(StrBytes::from_utf8(take(body, len as usize)?)?))
 }
@@ -147,7 +147,7 @@ fn list<T>(
 }
 
 /// Tagged fields: none is known, they are passed over.
-fn tags(body: &mut Bytes) -> Result<(), Unreadable> {
+pub(super) fn tags(body: &mut Bytes) -> Result<(), Unreadable> {
     for _ in 0..varint(body)? {
         varint(body)?;
         let size = varint(body)?;

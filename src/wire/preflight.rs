@@ -192,8 +192,8 @@ const SHAPES: &[Shape] = &[
     Shape { key: 15, flexible: 5, fields: &[values::<GroupId>(&[STRING]), BOOL.since(3)] },
     // ListGroups: states, types.
     Shape { key: 16, flexible: 3, fields: &[values::<StrBytes>(&[STRING]).since(4), values::<StrBytes>(&[STRING]).since(5)] },
-    // ApiVersions: client software name and version.
-    Shape { key: 18, flexible: 3, fields: &[STRING.since(3), STRING.since(3)] },
+    // ApiVersions: client software name and version, cluster id, node id.
+    Shape { key: 18, flexible: 3, fields: &[STRING.since(3), STRING.since(3), STRING.nullable().since(5), INT32.since(5)] },
     // CreateTopics: topics [name, partitions, replication factor, assignments [partition, brokers], configs [name, value]], timeout, validate only.
     Shape { key: 19, flexible: 5, fields: &[structs::<CreatableTopic>(&[STRING, INT32, INT16,
         structs::<CreatableReplicaAssignment>(&[INT32, values::<BrokerId>(&[INT32])]), structs::<CreatableTopicConfig>(&[STRING, STRING.nullable()])]), INT32, BOOL] },
@@ -369,11 +369,11 @@ fn null(allowed: bool) -> Result<(), Refused> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::offset_ids;
+    use crate::wire::{newer, offset_ids};
     use bytes::Bytes;
     use kafka_protocol::{
         messages::*,
-        protocol::{Decodable, Encodable},
+        protocol::{Decodable, Encodable, Message},
     };
 
     /// Runs the crate's decoder: bytes left over, or why not; and the message encoded again.
@@ -394,6 +394,10 @@ mod tests {
         match key {
             8 if version >= offset_ids::TOPIC_IDS => read::<offset_ids::OffsetCommitRequest>(version, body),
             9 if version >= offset_ids::TOPIC_IDS => read::<offset_ids::OffsetFetchRequest>(version, body),
+            2 if version > 10 => read::<newer::ListOffsetsRequest>(version, body),
+            18 if version > 4 => read::<newer::ApiVersionsRequest>(version, body),
+            35 if version > 4 => read::<newer::DescribeLogDirsRequest>(version, body),
+            42 if version > 2 => read::<newer::DeleteGroupsRequest>(version, body),
             0 => run::<ProduceRequest>(version, body),
             1 => run::<FetchRequest>(version, body),
             2 => run::<ListOffsetsRequest>(version, body),
@@ -427,13 +431,17 @@ mod tests {
         }
     }
 
-    /// Every (shape, version) that the crate decodes.
+    /// Every (shape, version) that the crate decodes, or we do.
     fn served() -> impl Iterator<Item = (&'static Shape, i16)> {
         SHAPES.iter().flat_map(|shape| {
             let known = ApiKey::try_from(shape.key).unwrap().valid_versions();
             let max = match shape.key {
                 // v6 (two-phase commit) is not served.
                 22 => 5,
+                2 => newer::ListOffsetsRequest::VERSIONS.max,
+                18 => newer::ApiVersionsRequest::VERSIONS.max,
+                35 => newer::DescribeLogDirsRequest::VERSIONS.max,
+                42 => newer::DeleteGroupsRequest::VERSIONS.max,
                 _ => known.max,
             };
             (known.min..=max).map(move |version| (shape, version))

@@ -20,6 +20,7 @@ mod hostile;
 mod kcat;
 mod members;
 mod oracle;
+mod newer;
 mod recreate;
 mod serve;
 mod support;
