@@ -334,7 +334,7 @@ pub(super) fn tick(groups: &mut Groups, now: Now, settings: &GroupSettings, out:
 
 /// Puts the record of each group that has one.
 pub(super) fn live(groups: &Groups, put: &mut dyn FnMut(Record)) {
-    for (group, found) in &groups.groups {
+    for (group, found) in groups.in_order() {
         if let (Some(value), Ok(key)) = (&found.classic.stored, group_key(group)) {
             put(Record { key, value: Some(value.to_vec()) });
         }

@@ -328,12 +328,13 @@ fn delete_offsets(
         None => return out.reply(ticket, Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound))),
         Some(group) => group,
     };
-    let consumers = group.classic.protocol_type().is_some_and(|kind| **kind == *"consumer");
     match group.classic.state() {
         State::Dead => return out.reply(ticket, Reply::DeleteOffsets(Err(GroupError::GroupIdNotFound))),
         State::Empty => {}
         // Members of another kind: nobody knows what they read.
-        _ if !consumers => return out.reply(ticket, Reply::DeleteOffsets(Err(GroupError::NonEmptyGroup))),
+        _ if !group.classic.is_consumer() => {
+            return out.reply(ticket, Reply::DeleteOffsets(Err(GroupError::NonEmptyGroup)));
+        }
         _ => {}
     }
     let mut tombstones = Tombstones::default();

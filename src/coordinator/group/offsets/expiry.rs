@@ -74,7 +74,7 @@ fn is_over(group: &Group, it: &Stored<'_>, now_ms: i64, settings: &GroupSettings
     let since_ms = match (group.classic.protocol_type(), group.classic.state()) {
         (None, State::Empty) => it.commit_ms,
         (Some(_), State::Empty) => group.classic.state_ms().map_or(it.commit_ms, |ms| ms.max(it.commit_ms)),
-        (Some(kind), State::Stable) if **kind == *"consumer" => it.commit_ms,
+        (_, State::Stable) if group.classic.is_consumer() => it.commit_ms,
         _ => return false,
     };
     match it.expire_ms {

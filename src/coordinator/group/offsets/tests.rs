@@ -1,6 +1,8 @@
 use super::{
     super::{
-        Candidate, Commit, CommitPartition, CommitTopic, Committed, Event, Fetch, FetchTopic, GroupError, Groups, Reply,
+        Candidate, Commit, CommitPartition, CommitTopic, Committed, Event, Fetch, FetchTopic, GroupError, Groups,
+        Reply, State,
+        records::{self, GroupValue, MemberValue},
     },
     Record, Refusal, Ticket,
 };
@@ -8,6 +10,7 @@ use crate::{
     config::GroupSettings,
     coordinator::machine::{Machine, Now, Output},
 };
+use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
 
@@ -29,7 +32,6 @@ fn settings() -> GroupSettings {
 }
 
 /// A machine with its log, as a shard has it.
-#[derive(Default)]
 struct Shard {
     machine: Groups,
     log: Vec<Record>,
@@ -38,7 +40,17 @@ struct Shard {
     refuse: Option<(usize, Refusal)>,
 }
 
+impl Default for Shard {
+    fn default() -> Self {
+        Shard::of(Vec::new())
+    }
+}
+
 impl Shard {
+    fn of(log: Vec<Record>) -> Shard {
+        Shard { machine: loaded(&log), log, batches: Vec::new(), refuse: None }
+    }
+
     fn ask(&mut self, now_ms: i64, event: Event) -> Reply {
         let now = Now { wall_ms: now_ms, ticks_ms: 0 };
         let mut out = Output::default();
@@ -118,10 +130,19 @@ impl Shard {
 }
 
 fn replay(machine: &mut Groups, record: &Record) {
-    // Records of groups are the other half's.
-    if record.key[1] != 2 {
-        machine.replay(&record.key, record.value.as_deref(), Now::default()).unwrap();
+    machine.replay(&record.key, record.value.as_deref(), Now::default()).unwrap();
+}
+
+/// A machine that has loaded `log`.
+fn loaded(log: &[Record]) -> Groups {
+    let mut machine = Groups::default();
+    for record in log {
+        replay(&mut machine, record);
     }
+    let mut out = Output::default();
+    machine.loaded(Now::default(), &settings(), &mut out);
+    assert!(out.replies.is_empty() && out.appends.is_empty());
+    machine
 }
 
 fn partition(index: i32, offset: i64, metadata: &str) -> CommitPartition {
@@ -221,7 +242,7 @@ fn an_offset_of_another_topic_of_that_name_is_none() {
     assert_eq!(shard.topics(), [("orders".into(), BILLS)]);
     // Stored without an id (another broker, long ago): of any topic of the name.
     let value = [&[0, 3][..], &9i64.to_be_bytes(), &[255; 4], &[0, 0], &T0.to_be_bytes()].concat();
-    let key = super::records::offset_key("g", "orders", 7).unwrap();
+    let key = records::offset_key("g", "orders", 7).unwrap();
     shard.machine.replay(&key, Some(&value), Now::default()).unwrap();
     assert_eq!(shard.offset("g", "orders", ORDERS, 7), 9);
     assert_eq!(shard.offset("g", "orders", BILLS, 7), 9);
@@ -261,7 +282,7 @@ fn a_group_is_deleted_with_all_it_has() {
     assert_eq!(delete(&mut shard), Ok(()));
     assert!(shard.batches.len() > 1, "{:?}", shard.batches);
     assert_eq!(shard.batches.iter().sum::<usize>(), 30_001);
-    assert_eq!(shard.log.last().unwrap().key, super::records::group_key("g").unwrap());
+    assert_eq!(shard.log.last().unwrap().key, records::group_key("g").unwrap());
     assert_eq!(shard.names(), [""; 0]);
     assert_eq!(shard.fetch("g", None), []);
 }
@@ -319,6 +340,164 @@ fn offsets_of_clients_without_a_group_expire_by_their_commit() {
     assert_eq!(shard.expire(T0 + 20 * DAY, all), 1);
     assert_eq!(shard.names(), [""; 0]);
     assert!(shard.machine.topics.is_empty(), "names of topics that nobody has committed to are forgotten");
+}
+
+/// The record of group `g`, whose one member (if it has one) reads `orders`.
+fn group_record(protocol_type: &str, subscription: Option<&[u8]>, state_ms: i64) -> Record {
+    let member = |subscription: &[u8]| MemberValue {
+        member_id: "m".into(),
+        instance_id: None,
+        client_id: "c".into(),
+        client_host: "/127.0.0.1".into(),
+        rebalance_timeout_ms: 10_000,
+        session_timeout_ms: 10_000,
+        subscription: subscription.to_vec().into(),
+        assignment: Bytes::new(),
+    };
+    let value = GroupValue {
+        protocol_type: protocol_type.into(),
+        generation: 3,
+        protocol: subscription.is_some().then(|| "range".into()),
+        leader: subscription.is_some().then(|| "m".into()),
+        state_ms,
+        members: subscription.map(member).into_iter().collect(),
+    };
+    Record { key: records::group_key("g").unwrap(), value: Some(value.encode().unwrap()) }
+}
+
+/// Version 0: one topic, no user data.
+const READS_ORDERS: &[u8] = b"\0\0\0\0\0\x01\0\x06orders\xff\xff\xff\xff";
+
+fn by_member(mut commit: Commit) -> Commit {
+    (commit.generation, commit.member_id) = (3, "m".into());
+    commit
+}
+
+fn both_topics(now_ms: i64, shard: &mut Shard, member: bool) {
+    for (topic, id) in [("orders", ORDERS), ("bills", BILLS)] {
+        let mut it = commit("g", topic, id, vec![partition(0, 1, "")]);
+        if member {
+            it = by_member(it);
+        }
+        assert_eq!(shard.commit(now_ms, it), Ok(vec![vec![Ok(())]]));
+    }
+}
+
+fn topics_of(candidates: &[Candidate]) -> Vec<&str> {
+    candidates.iter().map(|it| &*it.key.topic).collect()
+}
+
+#[test]
+fn offsets_of_a_group_that_is_empty_expire_by_when_it_became_so_or_by_their_commit() {
+    let mut shard = Shard::of(vec![group_record("consumer", None, T0 + DAY)]);
+    both_topics(T0, &mut shard, false);
+    assert_eq!(shard.candidates(T0 + 8 * DAY - 1), [], "a week after the last member left");
+    assert_eq!(topics_of(&shard.candidates(T0 + 8 * DAY)), ["bills", "orders"]);
+    shard.commit(T0 + 3 * DAY, commit("g", "orders", ORDERS, vec![partition(0, 2, "")])).unwrap();
+    assert_eq!(topics_of(&shard.candidates(T0 + 8 * DAY)), ["bills"], "a tool has committed since");
+    // An old record does not say when it became empty.
+    let mut shard = Shard::of(vec![group_record("consumer", None, -1)]);
+    both_topics(T0, &mut shard, false);
+    assert_eq!(shard.candidates(T0 + 7 * DAY).len(), 2);
+    // With its last offset it goes itself.
+    let found = shard.candidates(T0 + 7 * DAY);
+    assert_eq!(shard.expire(T0 + 7 * DAY, found), 2);
+    assert_eq!(shard.names(), [""; 0]);
+    assert!(loaded(&shard.log).groups.is_empty());
+}
+
+#[test]
+fn offsets_of_a_stable_group_expire_where_nobody_reads() {
+    let mut shard = Shard::of(vec![group_record("consumer", Some(READS_ORDERS), T0)]);
+    both_topics(T0, &mut shard, true);
+    assert_eq!(shard.candidates(T0 + 7 * DAY - 1), []);
+    let found = shard.candidates(T0 + 7 * DAY);
+    assert_eq!(topics_of(&found), ["bills"]);
+    assert_eq!(shard.expire(T0 + 7 * DAY, found), 1);
+    assert_eq!(shard.expire(T0 + 70 * DAY, Vec::new()), 0);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), 1);
+    assert_eq!(shard.names(), ["g"]);
+    // What its members read cannot be told, or they are not consumers: nothing goes.
+    for (kind, subscription) in [("consumer", &b"?"[..]), ("connect", READS_ORDERS)] {
+        let mut shard = Shard::of(vec![group_record(kind, Some(subscription), T0)]);
+        both_topics(T0, &mut shard, true);
+        assert_eq!(shard.candidates(T0 + 70 * DAY), [], "{kind}");
+    }
+}
+
+#[test]
+fn what_expired_is_looked_at_again_before_it_goes() {
+    let mut shard = Shard::of(vec![group_record("consumer", None, T0)]);
+    both_topics(T0, &mut shard, false);
+    let found = shard.candidates(T0 + 7 * DAY);
+    assert_eq!(found.len(), 2);
+    // Its members have come back in between.
+    shard.log.push(group_record("consumer", Some(READS_ORDERS), T0 + 7 * DAY));
+    shard.machine = loaded(&shard.log);
+    assert_eq!(shard.expire(T0 + 7 * DAY, found), 1);
+    assert_eq!(shard.offset("g", "orders", ORDERS, 0), 1);
+}
+
+#[test]
+fn a_group_with_members_is_neither_deleted_nor_loses_what_they_read() {
+    let mut shard = Shard::of(vec![group_record("consumer", Some(READS_ORDERS), T0)]);
+    both_topics(T0, &mut shard, true);
+    let reply = shard.ask(T0, Event::Delete { group: "g".into() });
+    assert!(matches!(reply, Reply::Delete(Err(GroupError::NonEmptyGroup))), "{reply:?}");
+    let topics = || vec![("orders".into(), vec![0, 1]), ("bills".into(), vec![0])];
+    let Reply::DeleteOffsets(results) = shard.ask(T0, Event::DeleteOffsets { group: "g".into(), topics: topics() })
+    else {
+        panic!()
+    };
+    let subscribed = || Err(GroupError::GroupSubscribedToTopic);
+    assert_eq!(results, Ok(vec![vec![subscribed(), subscribed()], vec![Ok(())]]));
+    assert_eq!((shard.offset("g", "orders", ORDERS, 0), shard.offset("g", "bills", BILLS, 0)), (1, -1));
+    let mut shard = Shard::of(vec![group_record("connect", Some(READS_ORDERS), T0)]);
+    let reply = shard.ask(T0, Event::DeleteOffsets { group: "g".into(), topics: topics() });
+    assert!(matches!(reply, Reply::DeleteOffsets(Err(GroupError::NonEmptyGroup))), "{reply:?}");
+}
+
+#[test]
+fn members_alone_commit_to_a_group_that_has_them() {
+    let mut shard = Shard::of(vec![group_record("consumer", Some(READS_ORDERS), T0)]);
+    let it = || commit("g", "orders", ORDERS, vec![partition(0, 1, "")]);
+    assert_eq!(shard.commit(T0, it()), Err(GroupError::UnknownMemberId), "a client that assigns itself");
+    let stranger = Commit { member_id: "x".into(), ..by_member(it()) };
+    assert_eq!(shard.commit(T0, stranger), Err(GroupError::UnknownMemberId));
+    let stale = Commit { generation: 2, ..by_member(it()) };
+    assert_eq!(shard.commit(T0, stale), Err(GroupError::IllegalGeneration { given: 2, current: 3 }));
+    assert_eq!(shard.log.len(), 1);
+    assert_eq!(shard.commit(T0, by_member(it())), Ok(vec![vec![Ok(())]]));
+}
+
+#[test]
+fn a_commit_is_a_sign_of_life() {
+    let mut shard = Shard::of(vec![group_record("consumer", Some(READS_ORDERS), T0)]);
+    assert_eq!(shard.machine.next_tick(), Some(10_000));
+    let now = Now { wall_ms: T0, ticks_ms: 9_000 };
+    let event = Event::Commit(by_member(commit("g", "orders", ORDERS, vec![partition(0, 1, "")])));
+    shard.machine.handle(Ticket(1), event, now, &settings(), &mut Output::default());
+    let mut out = Output::default();
+    let now = Now { wall_ms: T0, ticks_ms: 18_999 };
+    shard.machine.tick(now, &settings(), &mut out);
+    let Reply::Describe(Ok(it)) = shard.ask(T0, Event::Describe { group: "g".into() }) else { panic!() };
+    assert_eq!(it.members.len(), 1);
+    shard.machine.tick(Now { wall_ms: T0, ticks_ms: 19_000 }, &settings(), &mut out);
+    let Reply::Describe(Ok(it)) = shard.ask(T0, Event::Describe { group: "g".into() }) else { panic!() };
+    assert_eq!(it.members.len(), 0);
+}
+
+#[test]
+fn groups_are_shown_with_members_and_without() {
+    let mut shard = Shard::of(vec![group_record("consumer", Some(READS_ORDERS), T0)]);
+    shard.commit(T0, commit("simple", "orders", ORDERS, vec![partition(0, 1, "")])).unwrap();
+    let Reply::List(all) = shard.ask(T0, Event::List) else { panic!() };
+    let shown: Vec<_> = all.iter().map(|it| (&*it.group, it.state, &*it.protocol_type)).collect();
+    assert_eq!(shown, [("g", State::Stable, "consumer"), ("simple", State::Empty, "")]);
+    let Reply::Describe(Ok(it)) = shard.ask(T0, Event::Describe { group: "simple".into() }) else { panic!() };
+    assert_eq!((it.state, &*it.protocol_type, &*it.protocol, it.members.len()), (State::Empty, "", "", 0));
+    let unknown = shard.ask(T0, Event::Describe { group: "none".into() });
+    assert!(matches!(unknown, Reply::Describe(Err(GroupError::GroupIdNotFound))), "{unknown:?}");
 }
 
 #[test]

@@ -59,11 +59,7 @@ fn run(shard: &mut Shard, model: &mut Model, now_ms: &mut i64, step: &Step) {
     match step {
         Step::Pass(ms) => *now_ms += ms,
         Step::Restart => {
-            let mut machine = Groups::default();
-            for record in &shard.log {
-                replay(&mut machine, record);
-            }
-            shard.machine = machine;
+            shard.machine = loaded(&shard.log);
         }
         Step::Snapshot => {
             let mut log = Vec::new();
