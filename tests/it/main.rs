@@ -16,6 +16,7 @@ mod embed;
 mod exact;
 mod flush_failure;
 mod groups;
+mod groups_crash;
 mod hostile;
 mod kcat;
 mod members;

@@ -181,7 +181,7 @@ impl Member {
         response
     }
 
-    pub fn send_sync(&mut self, assignments: &[(&str, &[u8])]) {
+    pub fn sync_request(&self, assignments: &[(&str, &[u8])]) -> SyncGroupRequest {
         let assignment = |(id, bytes): &(&str, &[u8])| {
             SyncGroupRequestAssignment::default()
                 .with_member_id(string(id))
@@ -199,6 +199,11 @@ impl Member {
             request.protocol_type = Some(string("consumer"));
             request.protocol_name = Some(string("range"));
         }
+        request
+    }
+
+    pub fn send_sync(&mut self, assignments: &[(&str, &[u8])]) {
+        let request = self.sync_request(assignments);
         self.client.send(self.versions.sync, &request);
     }
 
@@ -216,7 +221,7 @@ impl Member {
         assert_eq!((synced.error_code, &synced.assignment[..]), (0, &b"all"[..]));
     }
 
-    pub fn heartbeat(&mut self) -> i16 {
+    pub fn heartbeat_request(&self) -> HeartbeatRequest {
         let mut request = HeartbeatRequest::default()
             .with_group_id(group_id(&self.group))
             .with_generation_id(self.generation)
@@ -224,6 +229,11 @@ impl Member {
         if self.versions.heartbeat >= 3 {
             request.group_instance_id = self.instance.as_deref().map(string);
         }
+        request
+    }
+
+    pub fn heartbeat(&mut self) -> i16 {
+        let request = self.heartbeat_request();
         self.client.call(self.versions.heartbeat, &request).error_code
     }
 

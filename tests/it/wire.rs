@@ -52,6 +52,10 @@ impl Client {
 
     /// Writes one request; gives its correlation id.
     pub fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
+        self.try_send(version, request).unwrap()
+    }
+
+    fn try_send<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<i32> {
         self.next += 1;
         let header = RequestHeader::default()
             .with_request_api_key(R::KEY)
@@ -61,8 +65,16 @@ impl Client {
         let mut frame = BytesMut::new();
         header.encode(&mut frame, R::header_version(version)).unwrap();
         request.encode(&mut frame, version).unwrap();
-        self.write_frame(&frame).unwrap();
-        self.next
+        self.write_frame(&frame)?;
+        Ok(self.next)
+    }
+
+    /// One request, its reply; an error when the broker is gone.
+    pub fn try_call<R: Request>(&mut self, version: i16, request: &R) -> std::io::Result<R::Response> {
+        let id = self.try_send(version, request)?;
+        let (answered, body) = self.receive::<R>(version)?;
+        assert_eq!(answered, id);
+        Ok(body)
     }
 
     /// Sends a body in a version that the message crate does not have, with tagged fields; gives the body of the reply. ApiVersions is answered without them in
