@@ -269,7 +269,8 @@ impl Classic {
     pub(super) fn joined(&self, id: &Arc<str>, skip_assignment: bool) -> Joined {
         let leads = self.is_leader(id);
         let protocol = self.protocol.as_deref().unwrap_or_default();
-        let listed = self.members.iter().filter(|_| leads);
+        // Looked at for the leader only: everybody is answered when a generation begins.
+        let listed = leads.then(|| self.members.iter()).into_iter().flatten();
         Joined {
             result: Ok(()),
             generation: self.generation,
