@@ -11,14 +11,16 @@ import org.apache.kafka.common.TopicPartition;
 /** Kafka's command line tools that use groups: what each prints is checked. */
 final class GroupTools extends Harness {
   static void tests() {
+    // It mostly waits.
+    Running verifiable = begin("tools: verifiable consumers, one of them killed", GroupTools::verifiable);
     test("tools: console consumers share a topic, leave, and go on where they were", GroupTools::console);
     test("tools: consumer-groups lists and describes live and empty groups", GroupTools::describe);
     test("tools: consumer-groups resets offsets in every way", GroupTools::reset);
     test("tools: consumer-groups resets from a file, and what it exported", GroupTools::resetFromFile);
     test("tools: consumer-groups deletes offsets and groups, and refuses where it must", GroupTools::delete);
-    test("tools: verifiable consumers, one of them killed", GroupTools::verifiable);
     test("tools: consumer performance", GroupTools::performance);
     test("tools: __consumer_offsets as Kafka's formatters read it", GroupTools::formatters);
+    verifiable.finish();
   }
 
   private static Tool groups(String... args) throws Exception {
@@ -201,7 +203,9 @@ final class GroupTools extends Harness {
 
   private static void verifiable() throws Exception {
     String topic = create("tool-verify", 4), group = topic;
-    String[] args = Tools.at("--topic", topic, "--group-id", group, "--session-timeout", "6000", "--verbose");
+    Path config = Files.createTempFile("consumer", ".properties");
+    Files.writeString(config, "heartbeat.interval.ms=100\n");
+    String[] args = Tools.at("--topic", topic, "--group-id", group, "--session-timeout", "6000", "--verbose", "--command-config", config.toString());
     Tool killed = Tool.alone("VerifiableConsumer", args);
     try {
       killed.prints(1, ".*\"name\":\"partitions_assigned\",\"partitions\":\\[(\\{[^}]*\\},?){4}\\].*");
@@ -227,6 +231,7 @@ final class GroupTools extends Harness {
       equal(List.of(topic + " 0 35 35 0", topic + " 1 35 35 0", topic + " 2 35 35 0", topic + " 3 35 35 0"), described(group), "committed at last");
     } finally {
       killed.kill();
+      Files.delete(config);
       try (Admin admin = admin()) {
         admin.removeMembersFromConsumerGroup(group, new RemoveMembersFromConsumerGroupOptions()).all().get();
       }

@@ -14,13 +14,14 @@ final class Groups extends Harness {
   private static final String RANGE = RangeAssignor.class.getName(), ROUND_ROBIN = RoundRobinAssignor.class.getName(), STICKY = CooperativeStickyAssignor.class.getName();
 
   static void tests() {
+    // It mostly waits.
+    Running gone = begin("groups: a member that says nothing, and one that does not poll, lose their share", Groups::gone);
     test("groups: range shares a topic; members come and go, nothing is read twice", Groups::range);
     test("groups: round robin over two topics", Groups::roundRobin);
     test("groups: members agree on the assignor that all know", Groups::commonAssignor);
     test("groups: cooperative members give up only what moves", Groups::cooperative);
     test("groups: a static member is back with what it had, without a rebalance", Groups::staticMembers);
     test("groups: the older of two static members of one name is fenced", Groups::staticFenced);
-    test("groups: a member that says nothing, and one that does not poll, lose their share", Groups::gone);
     test("groups: commits, sync and async, with metadata and leader epoch", Groups::commits);
     test("groups: commits that must be refused", Groups::commitsRefused);
     test("groups: automatic commits", Groups::automaticCommits);
@@ -31,6 +32,7 @@ final class Groups extends Harness {
     test("groups: a topic deleted and made again under its readers", Groups::recreated);
     test("groups: a rebalance on demand", Groups::enforced);
     test("groups: twenty members, and one more", Groups::many);
+    gone.finish();
   }
 
   private static Member member(String group, String topic, Object... settings) {

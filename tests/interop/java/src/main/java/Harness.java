@@ -18,40 +18,63 @@ class Harness {
 
   /** Longest a condition may take, and longest a test may take, seconds: far more than a busy machine needs. */
   private static final int CONDITION_S = 60, TEST_S = 150;
+  /** Once so many tests failed, a condition has less time: the broker is broken, and whoever waits wants to know. */
+  private static final int FAILED_MANY = 3, CONDITION_THEN_S = 10;
   private static final String RUN = Long.toHexString(System.nanoTime());
   static String broker;
-  static int passed, failed;
+  static volatile int passed, failed;
+
+  /** A test that runs beside others; `finish` waits for it and prints its line. */
+  static final class Running {
+    private final String name;
+    private final Thread thread;
+    private final long began = System.nanoTime();
+    private volatile Throwable thrown;
+    private volatile long took;
+
+    private Running(String name, Test test) {
+      this.name = name;
+      thread = new Thread(() -> {
+        try {
+          test.run();
+        } catch (Throwable t) {
+          thrown = t;
+        }
+        took = System.nanoTime() - began;
+      }, "test");
+      thread.setDaemon(true);
+      thread.start();
+    }
+
+    void finish() {
+      try {
+        thread.join(TEST_S * 1000L);
+      } catch (InterruptedException e) {
+        thrown = e;
+      }
+      if (thread.isAlive()) {
+        thrown = new AssertionError("not done after " + TEST_S + " s");
+        thrown.setStackTrace(thread.getStackTrace());
+        thread.interrupt();
+      }
+      if (thrown == null) {
+        passed++;
+        System.out.printf("ok      %s (%d ms)%n", name, took / 1_000_000);
+      } else {
+        failed++;
+        System.out.println("FAILED  " + name + ": " + thrown.toString().lines().findFirst().orElse(""));
+        thrown.printStackTrace(System.out);
+      }
+    }
+  }
+
+  /** Begins a test that mostly waits. */
+  static Running begin(String name, Test test) {
+    return new Running(name, test);
+  }
 
   static void test(String name, Test test) {
-    long began = System.nanoTime();
-    Throwable[] thrown = {null};
-    Thread thread = new Thread(() -> {
-      try {
-        test.run();
-      } catch (Throwable t) {
-        thrown[0] = t;
-      }
-    }, "test");
-    thread.setDaemon(true);
-    thread.start();
-    try {
-      thread.join(TEST_S * 1000L);
-    } catch (InterruptedException e) {
-      thrown[0] = e;
-    }
-    if (thread.isAlive()) {
-      thrown[0] = new AssertionError("not done after " + TEST_S + " s");
-      thrown[0].setStackTrace(thread.getStackTrace());
-      thread.interrupt();
-    }
-    if (thrown[0] == null) {
-      passed++;
-      System.out.printf("ok      %s (%d ms)%n", name, (System.nanoTime() - began) / 1_000_000);
-    } else {
-      failed++;
-      System.out.println("FAILED  " + name + ": " + thrown[0].toString().lines().findFirst().orElse(""));
-      thrown[0].printStackTrace(System.out);
-    }
+    begin(name, test).finish();
   }
 
   static void equal(Object wanted, Object found, String what) {
@@ -64,7 +87,8 @@ class Harness {
 
   /** Waits until `found` equals `wanted`; what the call throws counts as "not yet". */
   static void eventually(Object wanted, String what, Callable<?> found) throws Exception {
-    long deadline = System.nanoTime() + CONDITION_S * 1_000_000_000L;
+    int seconds = failed < FAILED_MANY ? CONDITION_S : CONDITION_THEN_S;
+    long deadline = System.nanoTime() + seconds * 1_000_000_000L;
     Object last = null;
     while (true) {
       try {
@@ -75,7 +99,7 @@ class Harness {
       } catch (Exception e) {
         last = e;
       }
-      if (System.nanoTime() > deadline) throw new AssertionError(what + ": wanted " + wanted + " within " + CONDITION_S + " s, found at last " + last);
+      if (System.nanoTime() > deadline) throw new AssertionError(what + ": wanted " + wanted + " within " + seconds + " s, found at last " + last);
       Thread.sleep(10);
     }
   }
