@@ -16,12 +16,12 @@ pub mod machine;
 pub mod shard;
 pub mod timers;
 
-/// Partition of an internal topic that a key (group id, transactional id) belongs to: Java's `String.hashCode` over UTF-16, its sign bit dropped, modulo `count`, as in
-/// Kafka's `Utils.abs(key.hashCode()) % count`, so that tools that work it out themselves find it. `count` is 1 or more.
+/// Partition of an internal topic that a key (group id, transactional id) belongs to: the absolute value of Java's `String.hashCode` over UTF-16, modulo `count`,
+/// as in Kafka's `Utils.abs(key.hashCode()) % count`, so that tools that work it out themselves find it. `count` is 1 or more.
 pub fn partition_for(key: &str, count: i32) -> i32 {
     let hash = key.encode_utf16().fold(0i32, |hash, unit| hash.wrapping_mul(31).wrapping_add(i32::from(unit)));
-    // `Utils.abs`: clears the sign, so that i32::MIN becomes 0.
-    (hash & i32::MAX) % count.max(1)
+    // `Utils.abs`: i32::MIN, which has no positive counterpart, becomes 0.
+    hash.checked_abs().unwrap_or(0) % count.max(1)
 }
 
 #[cfg(test)]
@@ -30,9 +30,14 @@ mod tests {
 
     #[test]
     fn keys_fall_where_kafka_puts_them() {
-        // "console-consumer".hashCode() == -1529177338, "" == 0, "my-group" == 1136312203 (Java).
         assert_eq!(partition_for("", 50), 0);
         assert_eq!(partition_for("a", 50), 97 % 50);
+        assert_eq!(partition_for("my-group", 50), 12, "hashCode is -1906497762");
+        assert_eq!(
+            partition_for("java-tool-format-d6239a969de", 50),
+            48,
+            "hashCode is -1092387498: the absolute value, not the sign bit dropped"
+        );
         assert_eq!(partition_for("polygenelubricants", 50), 0, "hashCode is i32::MIN");
         for n in 1..60 {
             assert!((0..n).contains(&partition_for("ж-group-\u{1F600}", n)));
