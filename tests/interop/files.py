@@ -3,6 +3,7 @@ import glob, json, os, re
 from harness import equal, run, test
 from java import CLASSPATH
 
+
 def written(data, kinds, prefixes):
     """The files of these kinds in the partitions of these topics, but not of those that are being deleted: nobody closes their open segment."""
     found = sorted(f for kind in kinds for f in glob.glob(f"{data}/*/*.{kind}"))
@@ -70,15 +71,25 @@ def indexes_agree(data):
     print(f"        {len(files)} index files and snapshots, {entries} entries", flush=True)
 
 
+def partition_for(group, count=50):
+    """As Kafka does it: the absolute value of Java's hash, modulo the number of partitions."""
+    h = 0
+    for c in group:
+        h = (31 * h + ord(c)) & 0xFFFFFFFF
+    return (2**32 - h if h > 2**31 else h % 2**31) % count
+
+
 def offsets_decode(data):
     """Each record of __consumer_offsets must be one that Kafka knows; those of the group that was left behind are looked at."""
     logs = sorted(f for f in glob.glob(f"{data}/__consumer_offsets-*/*.log") if os.path.getsize(f))
     out = run("java", "-cp", CLASSPATH, "org.apache.kafka.tools.DumpLogSegments", "--offsets-decoder", "--files", ",".join(logs), timeout=300).stdout
-    offsets, generations, records = [], [], 0
+    offsets, generations, records, partition = [], [], 0, None
     for line in out.splitlines():
         if not line.startswith("| "):
             if not re.match(r"Dumping |Log starting offset|baseOffset: ", line) or "isvalid: false" in line:
                 raise AssertionError(f"Kafka's dump tool says: {line}")
+            if line.startswith("Dumping "):
+                partition = int(re.search(r"__consumer_offsets-(\d+)/", line)[1])
             continue
         found = re.search(r" key: (\{.*?\}) payload: (\{.*\}|<DELETE>)$", line)
         if not found:
@@ -86,12 +97,13 @@ def offsets_decode(data):
         records += 1
         key, value = json.loads(found[1]), None if found[2] == "<DELETE>" else json.loads(found[2])
         equal(True, key["type"] in ("0", "1", "2"), f"known type of {line}")
+        equal(partition_for(key["data"]["group"]), partition, f"partition of the group {key['data']['group']}")
         if key["data"]["group"] == "grouped-1":
             (generations if key["type"] == "2" else offsets).append((key["data"], value and value["data"]))
     equal(1, len(offsets), "offsets of the group")
     equal({"group": "grouped-1", "topic": "rolled-1", "partition": 0}, offsets[0][0], "key of the offset")
     equal((1234, 0, "a word"), tuple(offsets[0][1][k] for k in ("offset", "leaderEpoch", "metadata")), "offset")
-    last = generations[-1][1]
+    last = [value for _, value in generations if value and value["members"]][-1]
     equal(("consumer", "range", ["kept"]), (last["protocolType"], last["protocol"], [m["groupInstanceId"] for m in last["members"]]), "the group")
     equal(last["leader"], last["members"][0]["memberId"], "its leader")
     print(f"        {len(logs)} logs of __consumer_offsets, {records} records", flush=True)
