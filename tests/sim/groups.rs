@@ -312,3 +312,29 @@ async fn a_stop_answers_members_that_wait_and_the_offsets_topic_can_be_deleted()
     assert_eq!(commit(&client, 0, 3).await, NOT_COORDINATOR);
     broker.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_start_sessions_pass_though_nobody_asks() {
+    let disk = SimDisk::new();
+    let boot = |disk: &SimDisk| {
+        let env = Env::simulated(Arc::new(disk.clone()), 1, 1_700_000_000_000);
+        server::boot(Config::local("/data"), env, Metrics::new())
+    };
+    let broker = boot(&disk).await.unwrap();
+    let client = Client::new(&broker, 1);
+    assert_eq!(find(&client).await, 0);
+    let member = join(&client).await.unwrap();
+    drop((broker, client));
+    let broker = boot(&disk.kill()).await.unwrap();
+    let client = Client::new(&broker, 1);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(heartbeat(&client, &member).await, 0, "its session begins anew with the start");
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(heartbeat(&client, &member).await, 25, "it is gone");
+    // One that nobody speaks to at all.
+    let member = join(&client).await.unwrap();
+    broker.stop().await;
+    let broker = boot(&disk.kill()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert_eq!(heartbeat(&Client::new(&broker, 1), &member).await, 25, "it went while nobody asked");
+}

@@ -536,7 +536,7 @@ fn one_life(
 
 #[test]
 fn a_crash_at_any_operation_keeps_what_was_answered() {
-    let seeds = std::env::var("SHARD_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
+    let seeds = std::env::var("MILLSTREAM_SEEDS").ok().and_then(|s| s.parse().ok()).unwrap_or(60);
     for seed in 0..seeds {
         println!("seed {seed}");
         let mut rng = Rng::new(seed);
