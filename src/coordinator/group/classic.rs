@@ -49,6 +49,8 @@ pub struct Classic {
     members: Members,
     /// The generation whose assignment is being appended.
     storing: Option<i32>,
+    /// How many static members' new ids are being appended.
+    replacing: usize,
     subscriptions: Subscriptions,
 }
 
@@ -65,6 +67,7 @@ impl Default for Classic {
             leader: None,
             members: Members::default(),
             storing: None,
+            replacing: 0,
             subscriptions: Subscriptions::default(),
         }
     }

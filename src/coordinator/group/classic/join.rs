@@ -20,8 +20,6 @@ const NEW_MEMBER_MS: i32 = 5 * 60 * 1000;
 pub struct Replacement {
     pub(super) ticket: Ticket,
     pub(super) generation: i32,
-    pub(super) instance: Arc<str>,
-    pub(super) old_id: Arc<str>,
     pub(super) new_id: Arc<str>,
     pub(super) old_terms: Terms,
     /// Before the replacement: a client that cannot skip the assignment is told of the old one, so that it does not think itself the leader.
@@ -186,7 +184,6 @@ impl Classic {
 
     /// A static member has come back without its id (KIP-345): whoever has the old one is fenced.
     fn replace(&mut self, turn: &mut Turn, ticket: Ticket, join: &Join, terms: Terms, old_id: Arc<str>, id: Arc<str>) {
-        let Some(instance) = join.instance_id.clone() else { return };
         let old_leader = self.leader.clone();
         self.rename(turn, &old_id, &id, &GroupError::FencedInstanceId);
         turn.expect_member(&id, terms.session_timeout_ms);
@@ -198,13 +195,12 @@ impl Classic {
                 let replacement = Replacement {
                     ticket,
                     generation: self.generation,
-                    instance,
-                    old_id,
                     new_id: id,
                     old_terms,
                     old_leader,
                     supports_skip_assignment: join.supports_skip_assignment,
                 };
+                self.replacing += 1;
                 if let Err((pending, why)) = turn.store(&value, Pending::Replacement(Box::new(replacement))) {
                     self.not_stored(turn, pending, &why);
                 }
@@ -228,6 +224,7 @@ impl Classic {
 
     /// The new id of a static member is in the log.
     pub(super) fn replacement_stored(&mut self, turn: &mut Turn, replacement: &Replacement) {
+        self.replacing = self.replacing.saturating_sub(1);
         let id = &replacement.new_id;
         let waits = self.members.get(id).is_some_and(|member| member.joining() == Some(replacement.ticket));
         if !waits || self.state != State::Stable || self.generation != replacement.generation {
@@ -242,27 +239,32 @@ impl Classic {
         turn.joined(replacement.ticket, joined);
     }
 
-    /// It is not: the member keeps its old id.
+    /// It is not: the member keeps its old id. While other replacements are on their way (whose records name this new id as well) that is left open; the last one decides.
     pub(super) fn replacement_refused(&mut self, turn: &mut Turn, replacement: Replacement, error: &GroupError) {
-        let current = self.members.of_instance(&replacement.instance);
-        if current != Some(&replacement.new_id)
-            || self.state != State::Stable
-            || self.generation != replacement.generation
-        {
-            return; // it is gone, or a rebalance has begun, whose outcome is stored
+        self.replacing = self.replacing.saturating_sub(1);
+        if self.state != State::Stable || self.generation != replacement.generation {
+            return; // a rebalance has begun, which answers, and whose outcome is stored
         }
-        if let Some(ticket) = self.members.take_joining(&replacement.new_id) {
-            turn.refuse_join(ticket, &"".into(), error.clone());
+        let id = &replacement.new_id;
+        if self.members.get(id).is_some_and(|member| member.joining() == Some(replacement.ticket)) {
+            self.members.take_joining(id);
+            turn.refuse_join(replacement.ticket, &"".into(), error.clone());
         }
-        // The id before may be one that was not stored either.
+        if self.replacing > 0 {
+            return;
+        }
+        if self.members.contains(id) {
+            self.members.rejoin(id, replacement.old_terms, None);
+        }
         let stored = self.stored.as_ref().and_then(|stored| GroupValue::decode(stored).ok());
-        let stored = stored.into_iter().flat_map(|value| value.members);
-        let mut of_instance = stored.filter(|member| member.instance_id.as_ref() == Some(&replacement.instance));
-        let old_id = of_instance.next().map_or(replacement.old_id, |member| member.member_id);
-        let session_timeout_ms = replacement.old_terms.session_timeout_ms;
-        self.rename(turn, &replacement.new_id, &old_id, error);
-        self.members.rejoin(&old_id, replacement.old_terms, None);
-        turn.expect_member(&old_id, session_timeout_ms);
+        for member in stored.into_iter().flat_map(|value| value.members) {
+            let instance = member.instance_id.as_deref();
+            let current = instance.and_then(|instance| self.members.of_instance(instance)).cloned();
+            if let Some(current) = current.filter(|current| *current != member.member_id) {
+                self.rename(turn, &current, &member.member_id, error);
+                turn.expect_member(&member.member_id, member.session_timeout_ms);
+            }
+        }
     }
 
     /// The answer to a member of this generation.

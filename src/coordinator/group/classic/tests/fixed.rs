@@ -119,3 +119,24 @@ fn of_two_replacements_that_are_not_stored_the_id_before_both_stays() {
     assert!(matches!(rig.joined(second).result, Err(GroupError::NotAvailable(_))));
     assert_eq!(rig.heartbeat(&ids[0], 1), Ok(()));
 }
+
+#[test]
+fn a_replacement_that_is_not_stored_may_be_stored_with_the_next_one() {
+    for refused in [true, false] {
+        let mut rig = Rig::new();
+        let ids = rig.stable(&[fixed("i"), fixed("j")]);
+        rig.at_once = false;
+        let back = |instance, id| Join { new_member: Uuid::from_u128(id), ..fixed(instance) };
+        let (i, j) = (rig.join(back("i", 98)), rig.join(back("j", 99)));
+        assert!(rig.refuse(Refusal::DiskFull));
+        assert!(matches!(rig.joined(i).result, Err(GroupError::NotAvailable(_))));
+        assert!(if refused { rig.refuse(Refusal::DiskFull) } else { rig.settle() });
+        assert_eq!(rig.joined(j).result.is_err(), refused);
+        let live = rig.group().describe(&"g".into()).members.into_iter().map(|member| member.member_id);
+        let live: Vec<_> = live.collect();
+        assert_eq!(live == ids, refused);
+        rig.restart(rig.log.len());
+        let loaded = rig.group().describe(&"g".into()).members.into_iter().map(|member| member.member_id);
+        assert_eq!(loaded.collect::<Vec<_>>(), live, "memory and log agree");
+    }
+}
