@@ -11,7 +11,6 @@
 //! ever shows what a power loss could take back.
 
 pub mod group;
-mod load;
 pub mod machine;
 pub mod shard;
 pub mod timers;

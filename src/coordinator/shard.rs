@@ -8,26 +8,23 @@
 //! log and some of the new state behind it, and replaying both gives the same state.
 
 mod append;
+mod load;
 #[cfg(test)]
 mod tests;
 
-use super::{
-    load::Replay,
-    machine::{Machine, Now, Output, Ticket},
-};
+use super::machine::{Machine, Now, Output, Ticket};
 use crate::{
     Env,
     limits::{
         COORDINATOR_MAILBOX_MAX, COORDINATOR_OPEN_MAX, COORDINATOR_SNAPSHOT_BYTES, COORDINATOR_TURN_QUESTIONS_MAX,
     },
     partition::{
-        Effects, Partition, PartitionError,
+        Effects, Partition,
         waiters::{Acks, AcksDone, Goal},
     },
 };
 use append::Snapshots;
 use arc_swap::ArcSwap;
-use millstream_storage as storage;
 use std::{
     any::Any,
     collections::{BTreeMap, VecDeque},
@@ -241,7 +238,7 @@ impl<M: Machine> Task<M> {
         let loaded = tokio::select! {
             biased;
             () = told_to_stop(&mut stopped) => Err(ShardError::NotHere("the coordinator ends".into())),
-            loaded = load(&env, &partition, machine, &clock) => loaded,
+            loaded = load::load(&env, &partition, machine, &clock) => loaded,
         };
         let (machine, end, log_bytes) = match loaded {
             Ok(loaded) => loaded,
@@ -285,71 +282,6 @@ async fn refuse_all<M: Machine>(questions: &mut mpsc::Receiver<Question<M>>, err
     questions.close();
     while let Some(question) = questions.recv().await {
         let _ = question.answer.send(Err(error.clone()));
-    }
-}
-
-/// Reads the log into `machine`; gives it with the log's end and bytes. Returns when all that was read is settled.
-async fn load<M: Machine>(
-    env: &Env,
-    partition: &Arc<Partition>,
-    mut machine: M,
-    clock: &Clock,
-) -> Result<(M, i64, u64), ShardError> {
-    let begun = Instant::now();
-    if !partition.has_reached(Goal::Watermark, 0) {
-        // What was appended before its failure would never be settled.
-        return Err(match partition.is_deleted() {
-            true => not_served(&PartitionError::Deleted),
-            false => ShardError::NotAvailable("the partition takes no more writes".into()),
-        });
-    }
-    partition.check_leader(-1).map_err(|e| not_served(&e))?;
-    let mut reader = partition.opened_reader().await.map_err(|e| not_served(&e))?;
-    let mut replay = Replay::new(&reader, &partition.topic().name, partition.index());
-    let end = reader.log_end();
-    while !replay.is_done() {
-        let (from, now, step_reader) = (replay.at, clock.now(), reader.clone());
-        let step = move || {
-            let read = replay.step(&step_reader, &mut machine, now);
-            (machine, replay, read)
-        };
-        let read;
-        (machine, replay, read) = env.blocking(step).await;
-        match read {
-            Ok(()) => {}
-            Err(storage::Error::Closed) => reader = partition.opened_reader().await.map_err(|e| not_served(&e))?,
-            Err(e) if replay.at == from => return Err(ShardError::NotAvailable(e.to_string().into())),
-            // Once more; it comes again if it has to.
-            Err(_) => {}
-        }
-    }
-    let acks = Acks::new();
-    let parked = partition.park(Goal::Watermark, end, 0, &acks);
-    if parked.is_err() || !acks.done().await.is_empty() {
-        return Err(ShardError::NotAvailable("the log's end was not settled".into()));
-    }
-    if end > 0 {
-        tracing::info!(
-            topic = %partition.topic().name,
-            partition = partition.index(),
-            records = replay.records,
-            bytes = replay.bytes,
-            skipped = replay.skipped,
-            took_ms = begun.elapsed().as_millis() as u64,
-            "coordinator loaded"
-        );
-    }
-    Ok((machine, end, replay.bytes))
-}
-
-/// What a partition's refusal to be read means to askers.
-fn not_served(e: &PartitionError) -> ShardError {
-    let why: Arc<str> = e.to_string().into();
-    match e {
-        PartitionError::NotLeader { .. } | PartitionError::Deleted | PartitionError::Stopping => {
-            ShardError::NotHere(why)
-        }
-        _ => ShardError::NotAvailable(why),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{
     partition::tests::{NOW, World, simulated},
 };
 use millstream_storage::{
+    self as storage,
     batch::HEADER_BYTES,
     record::BatchBuilder,
     sim::{Rng, SimDisk},

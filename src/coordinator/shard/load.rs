@@ -2,9 +2,15 @@
 //!
 //! What is damaged is left out with an error in the log: one batch lost is better than every group of the partition.
 
-use super::machine::{Machine, Now};
+use super::{Clock, ShardError};
 use crate::{
+    Env,
+    coordinator::machine::{Machine, Now},
     limits::{COORDINATOR_LOAD_STEP_BYTES, UNPACKED_BATCH_BYTES_MAX},
+    partition::{
+        Partition, PartitionError,
+        waiters::{Acks, Goal},
+    },
     wire::codec,
 };
 use millstream_storage::{
@@ -12,6 +18,8 @@ use millstream_storage::{
     batch::HEADER_BYTES,
     record::{self, Record},
 };
+use std::sync::Arc;
+use tokio::time::Instant;
 
 /// Bytes read at once.
 const READ_BYTES: usize = 1 << 20;
@@ -20,11 +28,76 @@ const COMPLAINTS_MAX: u64 = 10;
 /// Reads made again because of damage further on, which is found once.
 const READ_ATTEMPTS: usize = 1000;
 
+/// Reads the log into `machine`; gives it with the log's end and bytes. Returns when all that was read is settled.
+pub(super) async fn load<M: Machine>(
+    env: &Env,
+    partition: &Arc<Partition>,
+    mut machine: M,
+    clock: &Clock,
+) -> Result<(M, i64, u64), ShardError> {
+    let begun = Instant::now();
+    if !partition.has_reached(Goal::Watermark, 0) {
+        // What was appended before its failure would never be settled.
+        return Err(match partition.is_deleted() {
+            true => not_served(&PartitionError::Deleted),
+            false => ShardError::NotAvailable("the partition takes no more writes".into()),
+        });
+    }
+    partition.check_leader(-1).map_err(|e| not_served(&e))?;
+    let mut reader = partition.opened_reader().await.map_err(|e| not_served(&e))?;
+    let mut replay = Replay::new(&reader, &partition.topic().name, partition.index());
+    let end = reader.log_end();
+    while !replay.is_done() {
+        let (from, now, step_reader) = (replay.at, clock.now(), reader.clone());
+        let step = move || {
+            let read = replay.step(&step_reader, &mut machine, now);
+            (machine, replay, read)
+        };
+        let read;
+        (machine, replay, read) = env.blocking(step).await;
+        match read {
+            Ok(()) => {}
+            Err(storage::Error::Closed) => reader = partition.opened_reader().await.map_err(|e| not_served(&e))?,
+            Err(e) if replay.at == from => return Err(ShardError::NotAvailable(e.to_string().into())),
+            // Once more; it comes again if it has to.
+            Err(_) => {}
+        }
+    }
+    let acks = Acks::new();
+    let parked = partition.park(Goal::Watermark, end, 0, &acks);
+    if parked.is_err() || !acks.done().await.is_empty() {
+        return Err(ShardError::NotAvailable("the log's end was not settled".into()));
+    }
+    if end > 0 {
+        tracing::info!(
+            topic = %partition.topic().name,
+            partition = partition.index(),
+            records = replay.records,
+            bytes = replay.bytes,
+            skipped = replay.skipped,
+            took_ms = begun.elapsed().as_millis() as u64,
+            "coordinator loaded"
+        );
+    }
+    Ok((machine, end, replay.bytes))
+}
+
+/// What a partition's refusal to be read means to askers.
+fn not_served(e: &PartitionError) -> ShardError {
+    let why: Arc<str> = e.to_string().into();
+    match e {
+        PartitionError::NotLeader { .. } | PartitionError::Deleted | PartitionError::Stopping => {
+            ShardError::NotHere(why)
+        }
+        _ => ShardError::NotAvailable(why),
+    }
+}
+
 /// How far a load has come.
 #[derive(Debug)]
-pub(super) struct Replay {
+struct Replay {
     /// For the log.
-    topic: std::sync::Arc<str>,
+    topic: Arc<str>,
     partition: i32,
     start: i64,
     /// Next offset to read.
@@ -42,7 +115,7 @@ pub(super) struct Replay {
 
 impl Replay {
     /// Of the log that `reader` shows, up to its end now.
-    pub fn new(reader: &LogReader, topic: &std::sync::Arc<str>, partition: i32) -> Replay {
+    pub fn new(reader: &LogReader, topic: &Arc<str>, partition: i32) -> Replay {
         let (start, end) = (reader.log_start(), reader.log_end());
         Replay {
             topic: topic.clone(),
