@@ -51,9 +51,9 @@ def run(*args, stdin="", timeout=120, ok=True):
 class Broker:
     """The real binary; `settings` as --set takes them."""
 
-    def __init__(self, binary, data, *settings):
+    def __init__(self, binary, data, *settings, kafka="127.0.0.1:0"):
         self.log = open(data + ".log", "a")
-        args = [binary, "serve", "--data-dir", data, "--kafka", "127.0.0.1:0", "--http", "127.0.0.1:0"]
+        args = [binary, "serve", "--data-dir", data, "--kafka", kafka, "--http", "127.0.0.1:0"]
         for s in settings:
             args += ["--set", s]
         self.process = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=self.log, text=True)
