@@ -196,7 +196,7 @@ async fn live(disk: &SimDisk, world: &mut World, rng: &mut Rng, epoch_ms: i64, l
             let client = Client::new(&broker, 10);
             async move { (*n, *offset, commit(&client, *n, *offset).await) }
         });
-        let joins = rng.percent(10).then(|| async { join(&Client::new(&broker, 20)).await });
+        let joins = rng.percent(10).then_some(async { join(&Client::new(&broker, 20)).await });
         let (answers, joined) = tokio::join!(all(commits), async {
             match joins {
                 Some(join) => Some(join.await),
