@@ -126,6 +126,7 @@ pub fn partition(error: &PartitionError) -> ResponseError {
         PartitionError::TooLarge { .. } => ResponseError::MessageTooLarge,
         PartitionError::InvalidTimestamp { .. } => ResponseError::InvalidTimestamp,
         PartitionError::InvalidRecord(_) => ResponseError::InvalidRecord,
+        PartitionError::UnsupportedCompression => ResponseError::UnsupportedCompressionType,
         PartitionError::InvalidTransactionState(_) => ResponseError::InvalidTxnState,
         PartitionError::Batch(error) => batch(error),
         PartitionError::Producer(ProducerError::Fenced { .. }) => ResponseError::InvalidProducerEpoch,

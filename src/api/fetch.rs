@@ -38,6 +38,10 @@ use uuid::Uuid;
 const SESSIONS: i16 = 7;
 /// First version that names topics by id.
 const TOPIC_IDS: i16 = 13;
+/// First version whose clients can read zstd (KIP-110). As in Kafka only those topics are kept from older ones that are stored with it whatever the producer chose.
+const ZSTD: i16 = 10;
+/// The codec's number in a batch's attributes.
+const CODEC_ZSTD: u8 = 4;
 /// Session epoch of a request that wants no session, or ends one.
 const FINAL_EPOCH: i32 = -1;
 
@@ -218,6 +222,7 @@ impl Fetch {
         let (bytes_min, bytes_max, read_committed) = (self.bytes_min, self.bytes_max, self.read_committed);
         let (found, bytes, at_once) = (&mut self.found, &mut self.bytes, &mut self.at_once);
         let ready = self.ready.len();
+        let no_zstd = self.header.api_version < ZSTD;
         self.who.with_mut(|set| {
             let mut cold = Vec::new();
             // Bounded by what was ready at first: a busy partition must not keep us here.
@@ -227,6 +232,9 @@ impl Fetch {
                     *bytes -= before.partition.records_bytes();
                 }
                 let read = match &entry.partition {
+                    Some(p) if no_zstd && p.topic().settings.load().compression == Some(CODEC_ZSTD) => {
+                        Err(PartitionError::UnsupportedCompression)
+                    }
                     Some(partition) => {
                         let query = Query {
                             offset: entry.wanted.offset,

@@ -13,10 +13,10 @@ use super::{
 };
 use crate::{
     broker::Broker,
-    config::TopicSettings,
     partition::{
         Effects, Partition, PartitionError,
         leader::{self, Appended},
+        recode,
         waiters::{Acks, Goal},
     },
     wire::header::RequestHeader,
@@ -141,14 +141,14 @@ async fn append(
     let partition = found?;
     let records = records.ok_or(PartitionError::InvalidRecord("no records"))?;
     let settings = partition.topic().settings.load_full();
-    let header = if unpacks(&records, &settings) {
+    let (records, header) = if recode::is_work(&records, &settings) {
         drop(std::mem::take(effects));
         // Never closed. No more at once than memory is meant for.
         let _one = broker.unpacking.acquire().await;
-        let records = records.clone();
-        broker.env.blocking(move || leader::check(&records, &settings, now_ms)).await?
+        broker.env.blocking(move || recode::prepare(&records, &settings, now_ms)).await?
     } else {
-        leader::check(&records, &settings, now_ms)?
+        let header = leader::check(&records, &settings, now_ms)?;
+        (records, header)
     };
     loop {
         match partition.append_as_leader(&records, &header, acks, now_ms, effects) {
@@ -161,12 +161,6 @@ async fn append(
             Err(e) => return Err(e.into()),
         }
     }
-}
-
-/// Whether judging a batch unpacks it: work for where blocking is allowed. Bytes that are no batch are refused without.
-fn unpacks(records: &[u8], settings: &TopicSettings) -> bool {
-    (settings.cleanup_compact || settings.validate_full)
-        && Batch::parse(records).is_ok_and(|b| b.compression() != 0 && b.size_bytes <= settings.max_message_bytes)
 }
 
 /// Parks what has to wait; the reply leaves when all of it came to an end or the producer's time is up.

@@ -124,10 +124,10 @@ const fn unset(definition: Definition) -> Definition {
 #[rustfmt::skip]
 static TOPIC: &[Definition] = &[
     topic(Acts, List, "cleanup.policy", "delete", ListOf(POLICY), &["log.cleanup.policy"], "Whether old segments are deleted, or compacted to the last record of each key; a compacted topic keeps everything until compaction exists."),
-    topic(Accepted, Int, "compression.gzip.level", "-1", Whole(-1, 9), &["compression.gzip.level"], "Level of gzip where the broker compresses."),
-    topic(Accepted, Int, "compression.lz4.level", "9", Whole(1, 17), &["compression.lz4.level"], "Level of lz4 where the broker compresses."),
-    topic(Later, Text, "compression.type", "producer", OneOf(COMPRESSION), &["compression.type"], "Codec that record batches are stored with; producer keeps what the producer chose."),
-    topic(Accepted, Int, "compression.zstd.level", "3", Whole(-131072, 22), &["compression.zstd.level"], "Level of zstd where the broker compresses."),
+    topic(Accepted, Int, "compression.gzip.level", "-1", Whole(-1, 9), &["compression.gzip.level"], "Level of gzip where the broker compresses; here always 6."),
+    topic(Accepted, Int, "compression.lz4.level", "9", Whole(1, 17), &["compression.lz4.level"], "Level of lz4 where the broker compresses; here always the fastest."),
+    topic(Acts, Text, "compression.type", "producer", OneOf(COMPRESSION), &["compression.type"], "Codec that record batches are stored with; producer keeps what the producer chose, any other costs the broker the packing."),
+    topic(Accepted, Int, "compression.zstd.level", "3", Whole(-131072, 22), &["compression.zstd.level"], "Level of zstd where the broker compresses; here always the fastest."),
     topic(Accepted, Long, "delete.retention.ms", "86400000", from(0), &["log.cleaner.delete.retention.ms"], "How long a compacted topic keeps tombstones."),
     topic(Later, Boolean, "errors.deadletterqueue.group.enable", "false", Any, &[], "Whether the topic may be a dead letter topic of share groups."),
     topic(Acts, Long, "file.delete.delay.ms", "60000", from(0), &["log.segment.delete.delay.ms"], "How long a deleted file stays on disk under another name."),
@@ -198,10 +198,10 @@ static BROKER: &[Definition] = &[
     unset(fixed(Later, Class, "alter.config.policy.class.name", "", Any, "Java class that judges changes of settings.")),
 
     // Defaults of topic settings.
-    live(Accepted, Int, "compression.gzip.level", "-1", Whole(-1, 9), "Level of gzip where the broker compresses."),
-    live(Accepted, Int, "compression.lz4.level", "9", Whole(1, 17), "Level of lz4 where the broker compresses."),
-    live(Later, Text, "compression.type", "producer", OneOf(COMPRESSION), "Codec of topics that do not name one; producer keeps what the producer chose."),
-    live(Accepted, Int, "compression.zstd.level", "3", Whole(-131072, 22), "Level of zstd where the broker compresses."),
+    live(Accepted, Int, "compression.gzip.level", "-1", Whole(-1, 9), "Level of gzip where the broker compresses; here always 6."),
+    live(Accepted, Int, "compression.lz4.level", "9", Whole(1, 17), "Level of lz4 where the broker compresses; here always the fastest."),
+    live(Acts, Text, "compression.type", "producer", OneOf(COMPRESSION), "Codec of topics that do not name one; producer keeps what the producer chose."),
+    live(Accepted, Int, "compression.zstd.level", "3", Whole(-131072, 22), "Level of zstd where the broker compresses; here always the fastest."),
     live(Accepted, Long, "log.cleaner.delete.retention.ms", "86400000", from(0), "How long compacted topics keep tombstones."),
     live(Accepted, Long, "log.cleaner.max.compaction.lag.ms", MAX, from(1), "Longest time a record of a compacted topic stays uncompacted."),
     live(Accepted, Double, "log.cleaner.min.cleanable.ratio", "0.5", Real(0.0, 1.0), "Share of uncompacted bytes at which compaction starts."),

@@ -68,14 +68,24 @@ fn wait_for(acks: i16, settings: &TopicSettings, flush_now: bool, next_offset: i
 
 /// Looks at each record of a batch, unpacked first where it is compressed: as many as the header says, offset deltas 0, 1, 2 and so on, with a key where one is needed.
 fn check_records(header: &Batch, payload: &[u8], keyed: bool) -> Result<(), PartitionError> {
-    let unpacked = match header.compression() {
-        0 => None,
+    let unpacked = unpack(header, payload)?;
+    check_each(header, unpacked.as_deref().unwrap_or(payload), keyed)
+}
+
+/// The records of a batch; `None` where they are not compressed.
+pub(super) fn unpack(header: &Batch, payload: &[u8]) -> Result<Option<Vec<u8>>, PartitionError> {
+    match header.compression() {
+        0 => Ok(None),
         codec => {
             let unpacked = codec::unpack(codec, payload, UNPACKED_BATCH_BYTES_MAX);
-            Some(unpacked.ok_or(PartitionError::InvalidRecord("the batch cannot be unpacked"))?)
+            Ok(Some(unpacked.ok_or(PartitionError::InvalidRecord("the batch cannot be unpacked"))?))
         }
-    };
-    for (n, r) in record::records(unpacked.as_deref().unwrap_or(payload), header.record_count).enumerate() {
+    }
+}
+
+/// Each record of a batch, unpacked: as many as the header says, offset deltas 0, 1, 2 and so on, with a key where one is needed.
+pub(super) fn check_each(header: &Batch, plain: &[u8], keyed: bool) -> Result<(), PartitionError> {
+    for (n, r) in record::records(plain, header.record_count).enumerate() {
         let r = r?;
         if r.offset_delta as usize != n {
             return Err(PartitionError::InvalidRecord("offset deltas are not 0, 1, 2 and so on"));

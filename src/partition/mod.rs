@@ -7,7 +7,7 @@
 //! watermark are atomics that anybody loads; what waits has a leaf lock of its own ([`waiters`]). A partition is *cold* until something needs its log: then it has no
 //! file, no map, no timer, and its offsets come from the directory's catalogue.
 //!
-//! Flow of an append: [`leader::check`] (no lock) → [`Partition::append_as_leader`] (one lock, one copy) → the log end is published → [`Effects`] tells the
+//! Flow of an append: [`leader::check`] (no lock; [`recode`] where the topic wants another codec) → [`Partition::append_as_leader`] (one lock, one copy) → the log end is published → [`Effects`] tells the
 //! [`flusher`] → a round makes it durable → [`Partition::settle`] moves the watermark and ends what waits.
 
 pub mod cleaner;
@@ -15,6 +15,7 @@ pub mod flusher;
 pub mod leader;
 mod lifecycle;
 pub mod producers;
+pub mod recode;
 #[cfg(test)]
 pub(crate) mod tests;
 pub mod vital;
@@ -146,6 +147,9 @@ pub enum PartitionError {
     InvalidTimestamp { timestamp: i64, now_ms: i64 },
     #[error("{0}")]
     InvalidRecord(&'static str),
+    /// The client's version knows no zstd, which the topic is stored with (compression.type).
+    #[error("the topic is compressed with zstd, which needs a newer version of Fetch")]
+    UnsupportedCompression,
     #[error("{0}")]
     InvalidTransactionState(&'static str),
     #[error(transparent)]

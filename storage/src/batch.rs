@@ -188,6 +188,21 @@ pub fn set_log_append_time(bytes: &mut [u8], now_ms: i64) {
     bytes[17..21].copy_from_slice(&crc.to_be_bytes());
 }
 
+/// The batch at the start of `bytes` with `payload` in the place of its records, which are those records compressed by `codec` (0 none, 1 gzip, 2 snappy, 3 lz4,
+/// 4 zstd; nobody checks that they are). `None` when the batch would not stay under 2 GiB.
+pub fn recoded(bytes: &[u8], codec: u8, payload: &[u8]) -> Option<Vec<u8>> {
+    assert!(codec < 8, "codec {codec} has three bits");
+    let length = i32::try_from(HEADER_BYTES - LENGTH_END + payload.len()).ok()?;
+    let mut out = Vec::with_capacity(HEADER_BYTES + payload.len());
+    out.extend_from_slice(&bytes[..HEADER_BYTES]);
+    out.extend_from_slice(payload);
+    out[8..12].copy_from_slice(&length.to_be_bytes());
+    out[22] = out[22] & !0x07 | codec;
+    let crc = crc32c(&out[CRC_START..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    Some(out)
+}
+
 /// Bytes up to and with the length field, which the length does not count.
 const LENGTH_END: usize = 12;
 /// First byte the CRC covers.

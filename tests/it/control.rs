@@ -322,7 +322,7 @@ fn a_setting_changed_at_run_time_acts_and_survives_a_restart() {
         (TOPIC, "a", ("no.such", SET, Some("1")), 40),
         (TOPIC, "a", ("no.such", DELETE, None), 0),
         (TOPIC, "none", ("retention.ms", SET, Some("1")), code::UNKNOWN_TOPIC_OR_PARTITION),
-        (TOPIC, "a", ("compression.type", SET, Some("zstd")), 40),
+        (TOPIC, "a", ("remote.storage.enable", SET, Some("true")), 40),
         (BROKER, "1", ("num.partitions", SET, Some("2")), 42),
         (BROKER, "7", ("message.max.bytes", SET, Some("2")), 42),
     ] {

@@ -6,6 +6,7 @@
 mod addresses;
 mod administration;
 mod clients;
+mod compression;
 mod connections;
 mod control;
 mod crash;

@@ -151,6 +151,18 @@ impl Client {
 
     /// Fetches from one partition by topic name.
     pub fn fetch(&mut self, topic: &str, partition: i32, offset: i64, max_wait_ms: i32) -> PartitionData {
+        self.fetch_in(12, topic, partition, offset, max_wait_ms)
+    }
+
+    /// The same in another version that names topics (4 to 12).
+    pub fn fetch_in(
+        &mut self,
+        version: i16,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_wait_ms: i32,
+    ) -> PartitionData {
         let p = FetchPartition::default()
             .with_partition(partition)
             .with_fetch_offset(offset)
@@ -162,7 +174,7 @@ impl Client {
             .with_max_bytes(64 << 20)
             .with_session_epoch(-1)
             .with_topics(vec![t]);
-        let response = self.call(12, &request);
+        let response = self.call(version, &request);
         assert_eq!(response.error_code, 0);
         response.responses[0].partitions[0].clone()
     }
@@ -203,6 +215,15 @@ impl Client {
         let response = self.call(2, &request);
         let p = &response.topics[0].partitions[0];
         (p.error_code, p.low_watermark)
+    }
+
+    /// Sets one setting of a topic; gives the error code.
+    pub fn set_topic(&mut self, topic: &str, name: &str, value: &str) -> i16 {
+        use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+        let config = AlterableConfig::default().with_name(string(name)).with_value(Some(string(value)));
+        let resource = AlterConfigsResource::default().with_resource_type(2).with_resource_name(string(topic));
+        let resource = resource.with_configs(vec![config]);
+        self.call(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource])).responses[0].error_code
     }
 
     /// DeleteTopics by name; gives the error code.
