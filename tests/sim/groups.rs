@@ -18,7 +18,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 const LIVES: u64 = 5;
 const GROUPS: usize = 7;
-const PARTITIONS: i32 = 3;
+pub const PARTITIONS: i32 = 3;
 const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
 
@@ -49,7 +49,7 @@ fn topic() -> TopicName {
 }
 
 /// Commits `offset` to every partition in one request; Kafka's code.
-async fn commit(client: &Client, n: usize, offset: i64) -> i16 {
+pub async fn commit(client: &Client, n: usize, offset: i64) -> i16 {
     let partition = |p| {
         OffsetCommitRequestPartition::default()
             .with_partition_index(p)
@@ -69,7 +69,7 @@ async fn commit(client: &Client, n: usize, offset: i64) -> i16 {
 }
 
 /// The offsets committed to the partitions (-1 = none), or Kafka's code.
-async fn fetch(client: &Client, n: usize) -> Result<Vec<i64>, i16> {
+pub async fn fetch(client: &Client, n: usize) -> Result<Vec<i64>, i16> {
     let request = OffsetFetchRequest::default().with_group_id(group(n)).with_topics(None);
     let answer = client.send(7, &request).await.await;
     if answer.error_code != 0 {
@@ -88,7 +88,7 @@ async fn delete_offsets_topic(client: &Client) {
     assert_eq!(client.send(4, &request).await.await.responses[0].error_code, 0);
 }
 
-async fn find(client: &Client) -> i16 {
+pub async fn find(client: &Client) -> i16 {
     let request = FindCoordinatorRequest::default().with_key(StrBytes::from_static_str("group-0")).with_key_type(0);
     client.send(3, &request).await.await.error_code
 }

@@ -3,6 +3,7 @@
 //! `MILLSTREAM_SEEDS=10000` runs the long form; `MILLSTREAM_SEED=n` replays one seed.
 
 mod client;
+mod expiry;
 mod groups;
 mod history;
 mod lying_disk;

@@ -41,7 +41,7 @@ async fn broker(durability: &'static str) -> (Arc<Broker>, Client, Arc<AtomicBoo
     (broker, client, switch)
 }
 
-fn batch() -> Bytes {
+pub fn batch() -> Bytes {
     BatchBuilder::new().record(1_700_000_000_000, None, Some(&history::value((0, 0), 10)), &[]).build().into()
 }
 

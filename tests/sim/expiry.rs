@@ -1,0 +1,70 @@
+//! Weeks without consumers: which offsets of a group are still there.
+
+use crate::{
+    client::Client,
+    groups::{PARTITIONS, commit, fetch, find},
+    panics::batch,
+};
+use kafka_protocol::{
+    messages::{DescribeGroupsRequest, GroupId},
+    protocol::StrBytes,
+};
+use millstream::{Config, Env, broker::Broker, metrics::Metrics, server};
+use millstream_storage::sim::SimDisk;
+use std::{sync::Arc, time::Duration};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// A broker with a group that has committed offset 2 of three partitions: one with three records, one that never had any, one whose records were all removed.
+async fn start(config: Config) -> (Arc<Broker>, Client) {
+    let env = Env::simulated(Arc::new(SimDisk::new()), 1, 1_700_000_000_000);
+    // Few wake-ups: the test passes a week.
+    let config = config.set("log.retention.ms", "-1").set("log.retention.check.interval.ms", "36000000");
+    let config = config.set("offsets.retention.check.interval.ms", "36000000");
+    let broker = server::boot(config, env, Metrics::new()).await.unwrap();
+    let client = Client::new(&broker, 1);
+    assert_eq!(client.create_topic(PARTITIONS, "fsync").await, 0);
+    assert_eq!(find(&client).await, 0);
+    for partition in [0, 2] {
+        for n in 0..3 {
+            assert_eq!(client.produce(partition, -1, batch()).await.await, (0, n));
+        }
+    }
+    assert_eq!(client.delete_records(2, 3).await, (0, 3));
+    assert_eq!(commit(&client, 0, 2).await, 0);
+    (broker, client)
+}
+
+/// Kafka's name of the group's state.
+async fn state(client: &Client) -> String {
+    let group = GroupId(StrBytes::from_static_str("group-0"));
+    let request = DescribeGroupsRequest::default().with_groups(vec![group]);
+    client.send(0, &request).await.await.groups[0].group_state.to_string()
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_offset_outlives_its_retention_while_it_points_into_data() {
+    let (broker, client) = start(Config::local("/data")).await;
+    tokio::time::sleep(6 * DAY).await;
+    assert_eq!(fetch(&client, 0).await.unwrap(), [2, 2, 2]);
+    tokio::time::sleep(2 * DAY).await;
+    assert_eq!(fetch(&client, 0).await.unwrap(), [2, -1, -1]);
+    assert_eq!(state(&client).await, "Empty");
+    // The rest of the data goes, and the group with it.
+    assert_eq!(client.delete_records(0, 3).await, (0, 3));
+    tokio::time::sleep(DAY).await;
+    assert_eq!(fetch(&client, 0).await.unwrap(), [-1, -1, -1]);
+    assert_eq!(state(&client).await, "Dead");
+    broker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retention_that_a_person_has_set_is_kept_to() {
+    let (broker, client) = start(Config::local("/data").set("offsets.retention.minutes", "2880")).await;
+    tokio::time::sleep(DAY).await;
+    assert_eq!(fetch(&client, 0).await.unwrap(), [2, 2, 2]);
+    tokio::time::sleep(2 * DAY).await;
+    assert_eq!(fetch(&client, 0).await.unwrap(), [-1, -1, -1]);
+    assert_eq!(state(&client).await, "Dead");
+    broker.stop().await;
+}
