@@ -243,7 +243,10 @@ mod tests {
         Wanted { group: GroupId(topics::text("g")), member: None, topics }
     }
 
-    fn shown(group: &OffsetFetchResponseGroup) -> Vec<(String, Vec<(i32, i64, i32)>)> {
+    /// Partition, offset, leader epoch.
+    type Shown = Vec<(i32, i64, i32)>;
+
+    fn shown(group: &OffsetFetchResponseGroup) -> Vec<(String, Shown)> {
         let partition =
             |p: &OffsetFetchResponsePartitions| (p.partition_index, p.committed_offset, p.committed_leader_epoch);
         let topic = |t: &OffsetFetchResponseTopics| (t.name.to_string(), t.partitions.iter().map(partition).collect());

@@ -132,7 +132,8 @@ impl Broker {
         })
     }
 
-    /// Asks the coordinator of `group`. `NotAvailable` while there is no `__consumer_offsets`, `NotCoordinator` when another broker leads its partition.
+    /// Asks the coordinator of `group`. `NotCoordinator` while there is no `__consumer_offsets` (as in Kafka: the client looks the coordinator up,
+    /// which creates it) and when another broker leads its partition.
     pub async fn ask_group(self: &Arc<Self>, group: &str, event: Event) -> Result<Asked<Reply>, GroupError> {
         let topic = self.offsets_topic()?;
         let index = partition_for(group, topic.partitions.len() as i32);
@@ -159,7 +160,7 @@ impl Broker {
 
     fn offsets_topic(&self) -> Result<Arc<TopicEntry>, GroupError> {
         let topic = self.partitions.table().by_name(OFFSETS_TOPIC).cloned();
-        topic.ok_or_else(|| GroupError::NotAvailable(format!("{OFFSETS_TOPIC} does not exist yet")))
+        topic.ok_or_else(|| GroupError::NotCoordinator(format!("{OFFSETS_TOPIC} does not exist yet")))
     }
 
     async fn ask_shard(&self, partition: &Arc<Partition>, event: Event) -> Result<Asked<Reply>, GroupError> {

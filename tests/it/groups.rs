@@ -636,3 +636,35 @@ fn the_offsets_topic_is_internal() {
         (0..partitions).flat_map(|p| c.read_all(name, p, 0)).map(|(_, key, _)| key.slice(..2)).collect();
     assert!(keys.contains(&Bytes::from_static(&[0, 1])) && keys.contains(&Bytes::from_static(&[0, 2])), "{keys:?}");
 }
+
+#[test]
+fn who_asks_before_there_is_a_coordinator_is_sent_to_look_for_it() {
+    if foreign().is_some() {
+        return;
+    }
+    let (broker, _dir) = Broker::any();
+    let mut m = Member::new(&broker.kafka, "g");
+    assert_eq!(m.client.create_topic("t", 1, &[]), 0);
+    assert_eq!(listed(&mut m.client, 5, "g"), None, "no groups is an answer");
+    m.send_join();
+    assert_eq!(m.joined().error_code, code::NOT_COORDINATOR);
+    m.send_sync(&[]);
+    assert_eq!(m.synced().error_code, code::NOT_COORDINATOR);
+    assert_eq!(m.heartbeat(), code::NOT_COORDINATOR);
+    assert_eq!(m.commit(&[("t", 0, 1, "")]), [code::NOT_COORDINATOR]);
+    assert_eq!(m.describe().error_code, code::NOT_COORDINATOR);
+    assert_eq!(delete_groups(&mut m.client, 2, &["g"]), [("g".into(), code::NOT_COORDINATOR)]);
+    let wanted = MetadataRequestTopic::default().with_name(Some(topic_name("__consumer_offsets")));
+    let request = MetadataRequest::default().with_topics(Some(vec![wanted])).with_allow_auto_topic_creation(true);
+    assert_eq!(m.client.call(12, &request).topics[0].error_code, code::UNKNOWN_TOPIC_OR_PARTITION);
+    assert_eq!(find(&mut m.client, 6, "g"), broker.kafka);
+    assert_eq!(m.client.call(12, &request).topics[0].error_code, 0);
+    m.join_alone();
+    // Deleted like any topic, as in Kafka, and there anew for the next who asks.
+    assert_eq!(m.client.delete_topic("__consumer_offsets"), 0);
+    assert_eq!(m.heartbeat(), code::NOT_COORDINATOR);
+    assert_eq!(find(&mut m.client, 6, "g"), broker.kafka);
+    assert_eq!(m.heartbeat(), code::UNKNOWN_MEMBER_ID);
+    m.id = String::new();
+    m.join_alone();
+}
