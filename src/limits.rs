@@ -105,7 +105,7 @@ pub const COORDINATOR_TURN_QUESTIONS_MAX: usize = 64;
 /// Questions of a coordinator shard that have no answer yet (members that wait for a rebalance, answers that wait for a flush): further ones are told to try again.
 pub const COORDINATOR_OPEN_MAX: usize = 100_000;
 /// What a coordinator shard reads of its log in one go off the runtime's threads, bytes.
-pub const COORDINATOR_LOAD_STEP_BYTES: u64 = 8 << 20;
+pub const COORDINATOR_LOAD_STEP_BYTES: u64 = 2 << 20;
 /// Bytes of log behind a coordinator's last snapshot after which it writes another (or twice that snapshot, if that is more).
 pub const COORDINATOR_SNAPSHOT_BYTES: u64 = 64 << 20;
 /// Batches that a snapshot is written in, bytes at most.

@@ -2,8 +2,9 @@
 //! wherever there is something in the log (so that sessions and retention run on).
 
 use super::{
-    Broker, in_parallel,
+    Broker,
     partitions::{Table, TopicEntry},
+    so_many_at_once,
 };
 use crate::{
     config::GroupSettings,
@@ -24,6 +25,9 @@ use uuid::Uuid;
 
 /// The topic that holds groups and their offsets.
 pub const OFFSETS_TOPIC: &str = "__consumer_offsets";
+
+/// Coordinators loaded at once behind a start: those that are asked do not wait for the others, and flushes need threads too.
+const LOADED_AT_ONCE: usize = 2;
 
 /// Shards by topic id and partition.
 #[derive(Debug)]
@@ -203,7 +207,7 @@ impl Broker {
         let led = |p: &&Arc<Partition>| p.check_leader(-1).is_ok() && has_records(p);
         let partitions = topic.partitions.iter().filter(led).cloned().collect();
         let broker = self.clone();
-        in_parallel(&self.env, partitions, move |partition| {
+        so_many_at_once(&self.env, LOADED_AT_ONCE, partitions, move |partition| {
             let broker = broker.clone();
             async move {
                 // Its answer comes when it has loaded.

@@ -392,8 +392,17 @@ where
     F: Future<Output = ()> + Send,
     W: Fn(Arc<Partition>) -> F + Clone + Send + 'static,
 {
+    so_many_at_once(env, PARALLEL, partitions, work).await;
+}
+
+/// Runs `work` over all of `partitions`, `count` at a time.
+async fn so_many_at_once<F, W>(env: &Env, count: usize, partitions: Vec<Arc<Partition>>, work: W)
+where
+    F: Future<Output = ()> + Send,
+    W: Fn(Arc<Partition>) -> F + Clone + Send + 'static,
+{
     let left = Arc::new(Mutex::new(partitions.into_iter()));
-    let workers = (0..PARALLEL).map(|_| {
+    let workers = (0..count).map(|_| {
         let (left, work) = (left.clone(), work.clone());
         env.spawn("partition worker", async move {
             loop {
