@@ -58,6 +58,7 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
             Ok(new) => {
                 let resolved = broker.config().resolve_topic(&new.configs, &dynamic);
                 result
+                    .with_error_message(None)
                     .with_topic_id(new.id)
                     .with_num_partitions(new.assignments.len() as i32)
                     .with_replication_factor(new.assignments.first().map_or(0, Vec::len) as i16)

@@ -34,6 +34,8 @@ pub(super) async fn handle(request: Request<'_>, message: DeleteRecordsRequest) 
                 let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
                     // Only the coordinators know what may go.
                     _ if topics::is_internal(&topic.name) => Err(ResponseError::InvalidTopicException),
+                    // What only compaction may take from a topic is not deleted by hand.
+                    Some(p) if !p.topic().settings.load().cleanup_delete => Err(ResponseError::PolicyViolation),
                     Some(p) => delete(&broker, &mut opening, p, wanted.offset, deadline)
                         .await
                         .map_err(|e| errors::partition(&e)),

@@ -109,8 +109,11 @@ pub fn storage(error: &Error) -> ResponseError {
 /// Code of a batch that is not accepted.
 pub fn batch(error: &BatchError) -> ResponseError {
     match error {
-        BatchError::Truncated { .. } | BatchError::Crc { .. } => ResponseError::CorruptMessage,
-        BatchError::Magic(_) | BatchError::Invalid(_) => ResponseError::InvalidRecord,
+        // Kafka knows formats 0 to 2; what claims another one was damaged on its way, and is sent again.
+        BatchError::Magic(0..=1) | BatchError::Truncated { .. } | BatchError::Invalid(_) => {
+            ResponseError::InvalidRecord
+        }
+        BatchError::Magic(_) | BatchError::Crc { .. } => ResponseError::CorruptMessage,
     }
 }
 

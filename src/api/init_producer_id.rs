@@ -18,7 +18,9 @@ pub(super) async fn handle(request: Request<'_>, message: InitProducerIdRequest)
             .with_producer_id(ProducerId(-1))
             .with_producer_epoch(-1)
     };
-    if message.transactional_id.is_some() {
+    // v3+ name both or neither.
+    let half = (message.producer_id.0 == -1) != (message.producer_epoch == -1);
+    if message.transactional_id.is_some() || half {
         return Outcome::Reply(reply::message(&header, &refused(ResponseError::InvalidRequest)));
     }
     Outcome::Later(Box::pin(async move {

@@ -27,7 +27,7 @@ use kafka_protocol::{
     },
     protocol::Message,
 };
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -47,8 +47,14 @@ pub(super) async fn handle(request: Request<'_>, As(message): ListOffsetsRequest
         let mut topics = Vec::with_capacity(message.topics.len());
         for topic in message.topics {
             let mut partitions = Vec::with_capacity(topic.partitions.len());
+            let twice = twice(&topic.partitions);
+            let mut refused = HashSet::new();
             for wanted in topic.partitions {
+                if twice.contains(&wanted.partition_index) && !refused.insert(wanted.partition_index) {
+                    continue;
+                }
                 let found = match broker.partitions.get(&topic.name, wanted.partition_index) {
+                    _ if twice.contains(&wanted.partition_index) => Err(ResponseError::InvalidRequest),
                     _ if header.api_version < version_of(wanted.timestamp) => Err(ResponseError::UnsupportedVersion),
                     Some(partition) => find(&broker, &mut opening, &partition, &wanted).await,
                     None => Err(ResponseError::UnknownTopicOrPartition),
@@ -73,6 +79,12 @@ pub(super) async fn handle(request: Request<'_>, As(message): ListOffsetsRequest
     }))
 }
 
+/// Partitions that are named more than once: refused, and answered once.
+fn twice(partitions: &[ListOffsetsPartition]) -> HashSet<i32> {
+    let mut seen = HashSet::with_capacity(partitions.len());
+    partitions.iter().map(|p| p.partition_index).filter(|index| !seen.insert(*index)).collect()
+}
+
 /// The version from which on a timestamp may be asked for; those that have no meaning, in none.
 fn version_of(timestamp: i64) -> i16 {
     match timestamp {
@@ -91,6 +103,9 @@ async fn find(
     partition: &Arc<Partition>,
     wanted: &ListOffsetsPartition,
 ) -> Result<Found, ResponseError> {
+    if wanted.current_leader_epoch < -1 {
+        return Err(ResponseError::FencedLeaderEpoch);
+    }
     partition.check_leader(wanted.current_leader_epoch).map_err(|e| errors::partition(&e))?;
     let offsets = loop {
         match partition.offsets() {

@@ -45,6 +45,12 @@ async fn end(
     partition: &Arc<Partition>,
     wanted: &OffsetForLeaderPartition,
 ) -> Result<(i32, i64), PartitionError> {
+    if wanted.current_leader_epoch < -1 {
+        return Err(PartitionError::FencedLeaderEpoch {
+            given: wanted.current_leader_epoch,
+            current: partition.leader().1,
+        });
+    }
     partition.check_leader(wanted.current_leader_epoch)?;
     let reader = opening.wait(partition.opened_reader()).await?;
     Ok(partition.end_of_epoch(&reader, wanted.leader_epoch).unwrap_or((-1, -1)))

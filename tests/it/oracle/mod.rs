@@ -29,7 +29,14 @@ fn answers_are_those_of_apache_kafka() {
         return;
     }
     let dir = temp();
-    let broker = Options::new(dir.path()).ephemeral().set("group.initial.rebalance.delay.ms", "0").start();
+    let alike = [
+        ("group.initial.rebalance.delay.ms", "0"),
+        ("offsets.topic.replication.factor", "1"),
+        ("transaction.state.log.replication.factor", "1"),
+        ("transaction.state.log.min.isr", "1"),
+    ];
+    let options = Options::new(dir.path()).ephemeral();
+    let broker = alike.iter().fold(options, |options, (name, value)| options.set(name, value)).start();
     let mut session = Session::new(&broker.kafka, Some(session::recording()));
     scenario::run(&mut session);
     let (_, problems) = session.end();

@@ -81,7 +81,16 @@ pub fn mask(field: &str, tree: Value, names: &BTreeMap<String, String>) -> Value
     };
     match tree {
         Value::Object(fields) => {
-            Value::Object(fields.into_iter().map(|(name, v)| (name.clone(), mask(&name, v, names))).collect())
+            let of_this_machine = ["log.dir", "log.dirs", "listeners", "controller.quorum.voters"];
+            let setting =
+                fields.get("name").and_then(Value::as_str).is_some_and(|name| of_this_machine.contains(&name));
+            let masked = fields.into_iter().map(|(name, v)| match name.as_str() {
+                "value" if setting && v.as_str().is_some_and(|v| !v.is_empty()) => {
+                    (name, Value::from("<of the machine>"))
+                }
+                _ => (name.clone(), mask(&name, v, names)),
+            });
+            Value::Object(masked.collect())
         }
         Value::Array(elements) => Value::Array(elements.into_iter().map(|v| mask(field, v, names)).collect()),
         Value::String(s) if names.contains_key(&s) => Value::String(format!("<{}>", names[&s])),
