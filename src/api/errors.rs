@@ -99,6 +99,8 @@ pub fn storage(error: &Error) -> ResponseError {
         }
         Error::OffsetOutOfRange { .. } => ResponseError::OffsetOutOfRange,
         Error::Corrupt { .. } => ResponseError::CorruptMessage,
+        // Of what is stored already; what a producer sent is judged before it comes there.
+        Error::Batch(BatchError::Truncated { .. }) => ResponseError::CorruptMessage,
         Error::Batch(error) => batch(error),
         // The partition is going or gone: the client looks it up anew.
         Error::Closed => ResponseError::NotLeaderOrFollower,
