@@ -668,3 +668,67 @@ fn who_asks_before_there_is_a_coordinator_is_sent_to_look_for_it() {
     m.id = String::new();
     m.join_alone();
 }
+
+#[test]
+fn texts_and_lists_beyond_all_measure_are_refused() {
+    if foreign().is_some() {
+        return;
+    }
+    let (mut broker, _dir) = Broker::any();
+    ready(&broker.kafka, "t", 1, "g");
+    let mut good = Member::new(&broker.kafka, "g");
+    good.join_alone();
+    for length in [17_000, 40_000, 3 << 20] {
+        let long = "x".repeat(length);
+        let mut m = Member::new(&broker.kafka, &long);
+        m.send_join();
+        assert_eq!(m.joined().error_code, code::INVALID_REQUEST, "{length}");
+        let committed = m.commit(&[("t", 0, 1, "")])[0];
+        // What Kafka's format of the records has no room for is not stored.
+        assert_eq!(committed == 0, length <= i16::MAX as usize, "{length}: {committed}");
+        let offset = if committed == 0 { 1 } else { -1 };
+        assert_eq!(fetch(&mut m.client, 9, &long, Some(&[("t", 0)])), [("t".into(), 0, offset, String::new())]);
+        assert_eq!(delete_groups(&mut m.client, 2, &[&long])[0].1, if committed == 0 { 0 } else { 69 });
+        m.id = "stranger".into();
+        assert_eq!(m.heartbeat(), code::UNKNOWN_MEMBER_ID);
+        let mut m = Member::new(&broker.kafka, "g").instance(&long);
+        m.send_join();
+        assert_eq!(m.joined().error_code, code::INVALID_REQUEST, "{length}");
+        m.instance = None;
+        m.id = long.clone();
+        assert_eq!((m.heartbeat(), m.leave()), (code::UNKNOWN_MEMBER_ID, code::UNKNOWN_MEMBER_ID));
+        assert_eq!(m.commit(&[("t", 0, 1, "")]), [code::UNKNOWN_MEMBER_ID]);
+    }
+    // More of anything than one request may ask about closes its connection; a commit says what is wrong with it.
+    let ids = || vec![group_id("g"); 100_001];
+    let closes = |api: &str, sent: &dyn Fn(&mut Client)| {
+        let mut c = Client::connect(&broker.kafka);
+        sent(&mut c);
+        assert!(c.read_frame().is_err(), "{api}");
+    };
+    closes("describe", &|c| {
+        c.send(5, &DescribeGroupsRequest::default().with_groups(ids()));
+    });
+    closes("delete", &|c| {
+        c.send(2, &DeleteGroupsRequest::default().with_groups_names(ids()));
+    });
+    let keys = vec![string("g"); 100_001];
+    closes("find", &|c| {
+        c.send(4, &FindCoordinatorRequest::default().with_coordinator_keys(keys.clone()));
+    });
+    let wanted = || OffsetFetchRequestTopics::default().with_name(topic_name("t"));
+    let one = OffsetFetchRequestGroup::default()
+        .with_group_id(group_id("g"))
+        .with_topics(Some(vec![wanted().with_partition_indexes(vec![0; 100_001])]));
+    closes("fetch", &|c| {
+        c.send(9, &OffsetFetchRequest::default().with_groups(vec![one.clone()]));
+    });
+    let many: Vec<(&str, i32, i64, &str)> = vec![("t", 0, 1, ""); 100_001];
+    let request = good.commit_request(&many);
+    let response = good.client.call(9, &request);
+    let codes: std::collections::BTreeSet<i16> =
+        response.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code).collect();
+    assert_eq!(codes.into_iter().collect::<Vec<_>>(), [code::INVALID_COMMIT_OFFSET_SIZE]);
+    assert_eq!(good.heartbeat(), 0);
+    assert!(broker.alive());
+}
