@@ -5,6 +5,7 @@ use crate::{
     support::{Broker, Options, eventually, temp},
     wire::{ANYONE, Client, batch, code, now_ms},
 };
+use kafka_protocol::messages::DescribeLogDirsRequest;
 use std::{
     path::{Path, PathBuf},
     process::Command,
@@ -158,6 +159,8 @@ fn after_a_failed_flush_nothing_is_acknowledged_and_reads_go_on() {
         let read = setup.read_all("t", 0, 0);
         assert_eq!(read.len(), count, "what was settled is read, no more");
         assert_eq!(setup.read_all("t", 1, 0).len(), 1);
+        let dirs = setup.call(4, &DescribeLogDirsRequest::default().with_topics(None)).results;
+        assert_eq!((dirs.len(), dirs[0].error_code, dirs[0].topics.len()), (1, code::KAFKA_STORAGE_ERROR, 0));
         let (status, why) = broker.get("/readyz");
         assert_eq!(status, 503, "{why}");
         assert!(!why.trim().is_empty(), "the reason is given");

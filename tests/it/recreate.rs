@@ -12,7 +12,7 @@ use kafka_protocol::messages::{
 };
 use rdkafka::{
     Message, Offset, TopicPartitionList,
-    consumer::Consumer,
+    consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     producer::{BaseRecord, Producer},
 };
@@ -34,6 +34,30 @@ fn named(name: &str) -> MetadataRequestTopic {
 
 #[test]
 fn clients_go_on_while_their_topic_is_deleted_and_created_anew() {
+    go_on(|address, topic| {
+        let c = consumer(address);
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
+        c.assign(&list).unwrap();
+        c
+    });
+}
+
+#[test]
+fn a_group_goes_on_while_its_topic_is_deleted_and_created_anew() {
+    go_on(|address, topic| {
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", address).set("group.id", "g").set("auto.offset.reset", "earliest");
+        config.set("auto.commit.interval.ms", "20").set("topic.metadata.refresh.interval.ms", "50");
+        config.set("fetch.wait.max.ms", "50").set("fetch.error.backoff.ms", "20");
+        let c: BaseConsumer = config.create().unwrap();
+        c.subscribe(&[topic]).unwrap();
+        c
+    });
+}
+
+/// A producer and the consumer that `consuming` gives (by address and topic) live through three deletions of their topic.
+fn go_on(consuming: impl Fn(&str, &str) -> BaseConsumer) {
     let dir = temp();
     let broker = Options::new(dir.path()).set("auto.create.topics.enable", "false").start();
     let mut admin = Client::connect(&broker.kafka);
@@ -62,10 +86,7 @@ fn clients_go_on_while_their_topic_is_deleted_and_created_anew() {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        let c = consumer(&broker.kafka);
-        let mut list = TopicPartitionList::new();
-        list.add_partition_offset(topic, 0, Offset::Beginning).unwrap();
-        c.assign(&list).unwrap();
+        let c = consuming(&broker.kafka, topic);
         let seen_of = |wanted: u64, count: usize| {
             let mut seen = 0;
             while seen < count {
@@ -140,7 +161,7 @@ fn a_producer_and_a_consumer_create_their_topic_on_demand() {
     assert_eq!(got[0].payload(), Some(&b"v"[..]));
     assert_eq!(metadata(&mut admin, named(&topic)).topics[0].partitions.len(), 3);
     // By asking for its metadata.
-    let c: rdkafka::consumer::BaseConsumer = {
+    let c: BaseConsumer = {
         let mut config = rdkafka::ClientConfig::new();
         config.set("bootstrap.servers", &broker.kafka).set("group.id", "none").set("allow.auto.create.topics", "true");
         config.create().unwrap()
