@@ -38,6 +38,8 @@ pub(super) struct Subject {
     pub rules: &'static Rules,
 }
 
+type Together = fn(&Config, &BTreeMap<String, String>, &Dynamic) -> Result<(), String>;
+
 /// What differs between the settings of topics, brokers and groups.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -46,7 +48,7 @@ pub(super) struct Rules {
     pub kind: fn(&str) -> Option<Kind>,
     pub validate: fn(&str, &str) -> Result<(), String>,
     /// Judges all overrides of the resource together, as the change would leave them.
-    together: fn(&Config, &BTreeMap<String, String>, &Dynamic) -> Result<(), String>,
+    together: Together,
 }
 
 pub(super) const TOPICS: Rules = Rules {
