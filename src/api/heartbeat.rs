@@ -22,8 +22,6 @@ pub(super) async fn handle(request: Request<'_>, message: HeartbeatRequest) -> O
         generation: message.generation_id,
         member_id: kept(&message.member_id),
         instance_id: message.group_instance_id.as_deref().map(kept),
-        // Replies leave in request order: one held back would hold the connection's commits as well.
-        hold_ms: 0,
     });
     let asked = request.broker.ask_group(&message.group_id, event).await;
     Outcome::Later(Box::pin(async move {

@@ -93,8 +93,6 @@ pub(super) enum Timer {
     Join(Arc<str>),
     /// Members had until now to sync.
     Sync(Arc<str>),
-    /// A heartbeat has been held long enough: group, member.
-    Hold(Arc<str>, Arc<str>),
 }
 
 /// What one step on a group works with.
@@ -133,22 +131,18 @@ impl Turn<'_> {
     /// Whatever waited for this member (that is gone) is told so, and no deadline of it is left.
     fn dismiss(&mut self, member: Member, why: &GroupError) {
         self.timers.remove(&Timer::Session(self.group.clone(), member.id.clone()));
-        let waiting = [member.joining(), member.syncing, member.held];
-        self.dismiss_waiting(waiting, &member.id, &"".into(), why);
+        let waiting = [member.joining(), member.syncing];
+        self.dismiss_waiting(waiting, &"".into(), why);
     }
 
-    /// Join, sync, heartbeat of member `id`; its JoinGroup is answered with `named`.
-    fn dismiss_waiting(&mut self, waiting: [Option<Ticket>; 3], id: &Arc<str>, named: &Arc<str>, why: &GroupError) {
-        let [joining, syncing, held] = waiting;
+    /// Join and sync of a member; its JoinGroup is answered with `named`.
+    fn dismiss_waiting(&mut self, waiting: [Option<Ticket>; 2], named: &Arc<str>, why: &GroupError) {
+        let [joining, syncing] = waiting;
         if let Some(ticket) = joining {
             self.refuse_join(ticket, named, why.clone());
         }
         if let Some(ticket) = syncing {
             self.synced(ticket, Err(why.clone()));
-        }
-        if let Some(ticket) = held {
-            self.timers.remove(&Timer::Hold(self.group.clone(), id.clone()));
-            self.heard(ticket, Err(why.clone()));
         }
     }
 
@@ -327,9 +321,6 @@ pub(super) fn tick(groups: &mut Groups, now: Now, settings: &GroupSettings, out:
             }
             Timer::Sync(group) => {
                 step(groups, &group, now, settings, out, |classic, turn| classic.sync_over(turn));
-            }
-            Timer::Hold(group, member) => {
-                step(groups, &group, now, settings, out, |classic, turn| classic.hold_over(turn, &member));
             }
         }
     }

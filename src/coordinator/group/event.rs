@@ -127,8 +127,6 @@ pub struct Heartbeat {
     pub generation: i32,
     pub member_id: Arc<str>,
     pub instance_id: Option<Arc<str>>,
-    /// The answer may be held back so long, to come at once when a rebalance starts, ms. 0 = answer at once.
-    pub hold_ms: u64,
 }
 
 /// LeaveGroup: several members at once since v3.

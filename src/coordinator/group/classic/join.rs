@@ -216,7 +216,7 @@ impl Classic {
     fn rename(&mut self, turn: &mut Turn, old_id: &Arc<str>, id: &Arc<str>, why: &GroupError) {
         let Some(waiting) = self.members.replace(old_id, id.clone()) else { return };
         turn.timers.remove(&super::Timer::Session(turn.group.clone(), old_id.clone()));
-        turn.dismiss_waiting(waiting, old_id, old_id, why);
+        turn.dismiss_waiting(waiting, old_id, why);
         if self.is_leader(old_id) {
             self.leader = Some(id.clone());
         }

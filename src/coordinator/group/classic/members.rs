@@ -30,8 +30,6 @@ pub(super) struct Member {
     joining: Option<Ticket>,
     /// Its SyncGroup that waits.
     pub syncing: Option<Ticket>,
-    /// Its Heartbeat that is held.
-    pub held: Option<Ticket>,
     /// Has not sent its SyncGroup in this generation.
     unsynced: bool,
 }
@@ -62,7 +60,6 @@ impl Member {
             is_new: false,
             joining: None,
             syncing: None,
-            held: None,
             unsynced: false,
         }
     }
@@ -231,12 +228,12 @@ impl Members {
         Some(member)
     }
 
-    /// Gives the seat of `old` to `new`, with all that belongs to it but what waits, which comes back: join, sync, heartbeat.
-    pub fn replace(&mut self, old: &str, new: Arc<str>) -> Option<[Option<Ticket>; 3]> {
+    /// Gives the seat of `old` to `new`, with all that belongs to it but what waits, which comes back: join, sync.
+    pub fn replace(&mut self, old: &str, new: Arc<str>) -> Option<[Option<Ticket>; 2]> {
         let seat = self.by_id.remove(old)?;
         let mut member = self.seats.remove(&seat)?;
         self.discount(&member);
-        let waiting = [member.joining.take(), member.syncing.take(), member.held.take()];
+        let waiting = [member.joining.take(), member.syncing.take()];
         member.id = new.clone();
         member.is_new = false;
         self.by_id.insert(new, seat);

@@ -41,7 +41,6 @@ impl Classic {
         turn.timers.remove(&Timer::Sync(turn.group.clone()));
         let is_first = self.state == State::Empty;
         self.enter(State::PreparingRebalance, turn.now);
-        self.release_heartbeats(turn);
         let now = turn.now.ticks_ms;
         let timeout_ms = self.members.rebalance_timeout_ms();
         if is_first {

@@ -91,39 +91,12 @@ impl Classic {
             let error = GroupError::IllegalGeneration { given: heartbeat.generation, current: self.generation };
             return turn.heard(ticket, Err(error));
         }
-        let Some(member) = self.members.get_mut(&heartbeat.member_id) else { return };
+        let Some(member) = self.members.get(&heartbeat.member_id) else { return };
         let (id, session_ms) = (member.id.clone(), member.terms.session_timeout_ms);
         turn.expect_member(&id, session_ms);
         match self.state {
             State::PreparingRebalance => turn.heard(ticket, Err(GroupError::RebalanceInProgress)),
-            State::Stable if heartbeat.hold_ms > 0 => {
-                let older = member.held.replace(ticket);
-                // Never so long that the session ends over it.
-                let hold_ms = heartbeat.hold_ms.min(u64::try_from(session_ms).unwrap_or(0) / 2);
-                let at = turn.now.ticks_ms.saturating_add(hold_ms);
-                turn.timers.set(Timer::Hold(turn.group.clone(), id), at);
-                if let Some(ticket) = older {
-                    turn.heard(ticket, Ok(()));
-                }
-            }
             _ => turn.heard(ticket, Ok(())),
-        }
-    }
-
-    /// A heartbeat has been held for as long as it may.
-    pub(super) fn hold_over(&mut self, turn: &mut Turn, id: &str) {
-        if let Some(ticket) = self.members.get_mut(id).and_then(|member| member.held.take()) {
-            turn.heard(ticket, Ok(()));
-        }
-    }
-
-    /// A rebalance has begun: members whose heartbeats are held hear of it at once.
-    pub(super) fn release_heartbeats(&mut self, turn: &mut Turn) {
-        for id in self.members.ids() {
-            if let Some(ticket) = self.members.get_mut(&id).and_then(|member| member.held.take()) {
-                turn.timers.remove(&Timer::Hold(turn.group.clone(), id));
-                turn.heard(ticket, Err(GroupError::RebalanceInProgress));
-            }
         }
     }
 

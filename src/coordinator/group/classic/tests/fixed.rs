@@ -19,7 +19,6 @@ fn a_static_member_that_comes_back_takes_over_without_a_rebalance() {
         generation: 1,
         member_id: ids[1].clone(),
         instance_id: Some("i".into()),
-        hold_ms: 0,
     }));
     assert_eq!(rig.heard(fenced), Err(GroupError::FencedInstanceId));
     let fenced = rig.join(again(&fixed("i"), &ids[1]));

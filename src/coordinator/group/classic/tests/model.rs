@@ -18,7 +18,7 @@ enum Step {
     Sync(usize),
     /// Syncs a generation that is not.
     Stale(usize, i32),
-    Heartbeat(usize, u64),
+    Heartbeat(usize),
     Leave(usize),
     /// Starts anew without knowing its id.
     Forget(usize),
@@ -36,7 +36,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         5 => (who.clone(), any::<bool>()).prop_map(|(who, change)| Step::Join(who, change)),
         3 => who.clone().prop_map(Step::Sync),
         1 => (who.clone(), -1..3i32).prop_map(|(who, by)| Step::Stale(who, by)),
-        5 => (who.clone(), prop_oneof![Just(0), 1..2_000u64]).prop_map(|(who, hold_ms)| Step::Heartbeat(who, hold_ms)),
+        5 => who.clone().prop_map(Step::Heartbeat),
         1 => who.clone().prop_map(Step::Leave),
         3 => who.prop_map(Step::Forget),
         8 => prop_oneof![3 => 0..60u64, 1 => 0..1_500u64].prop_map(Step::Pass),
@@ -150,10 +150,10 @@ impl World {
         self.ask(who, Event::Sync(sync))
     }
 
-    fn heartbeat(&mut self, who: usize, hold_ms: u64) {
+    fn heartbeat(&mut self, who: usize) {
         let Client { id, instance, generation, .. } = self.clients[who].clone();
         let group = "g".into();
-        self.ask(who, Event::Heartbeat(Heartbeat { group, generation, member_id: id, instance_id: instance, hold_ms }));
+        self.ask(who, Event::Heartbeat(Heartbeat { group, generation, member_id: id, instance_id: instance }));
     }
 
     fn act(&mut self, who: usize) {
@@ -164,7 +164,7 @@ impl World {
                 self.clients[who].place = Place::Syncing(ticket);
             }
             Place::Joining(_) | Place::Syncing(_) => {}
-            Place::Member => self.heartbeat(who, 0),
+            Place::Member => self.heartbeat(who),
         }
     }
 
@@ -185,7 +185,7 @@ impl World {
             Step::Stale(who, by) => {
                 self.sync(who, &[], self.clients[who].generation.wrapping_add(by));
             }
-            Step::Heartbeat(who, hold_ms) => self.heartbeat(who, hold_ms),
+            Step::Heartbeat(who) => self.heartbeat(who),
             Step::Leave(who) => {
                 let Client { id, instance, .. } = self.clients[who].clone();
                 self.ask(who, Event::Leave(Leave { group: "g".into(), members: vec![(id, instance)] }));

@@ -147,13 +147,10 @@ impl Rig {
     }
 
     pub fn heartbeat(&mut self, member: &str, generation: i32) -> Result<(), GroupError> {
-        let ticket = self.hold(member, generation, 0);
-        self.heard(ticket)
-    }
-
-    pub fn hold(&mut self, member: &str, generation: i32, hold_ms: u64) -> Ticket {
         let (group, member_id) = ("g".into(), member.into());
-        self.ask(Event::Heartbeat(Heartbeat { group, generation, member_id, instance_id: None, hold_ms }))
+        let beat = Heartbeat { group, generation, member_id, instance_id: None };
+        let ticket = self.ask(Event::Heartbeat(beat));
+        self.heard(ticket)
     }
 
     pub fn leave(&mut self, members: &[(&str, Option<&str>)]) -> Vec<Result<(), GroupError>> {
