@@ -19,7 +19,6 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 const LIVES: u64 = 5;
 const GROUPS: usize = 7;
 pub const PARTITIONS: i32 = 3;
-const COORDINATOR_NOT_AVAILABLE: i16 = 15;
 const NOT_COORDINATOR: i16 = 16;
 
 /// What is known of a group's offsets.
@@ -279,7 +278,7 @@ async fn a_stop_answers_members_that_wait_and_the_offsets_topic_can_be_deleted()
     let broker = server::boot(Config::local("/data"), env, Metrics::new()).await.unwrap();
     let client = Client::new(&broker, 1);
     assert_eq!(client.create_topic(PARTITIONS, "fsync").await, 0);
-    assert_eq!(commit(&client, 0, 1).await, COORDINATOR_NOT_AVAILABLE, "nobody has asked for a coordinator");
+    assert_eq!(commit(&client, 0, 1).await, NOT_COORDINATOR, "nobody has asked for a coordinator");
     // Many at once create it once.
     let finders = (0..20).map(|n| {
         let client = Client::new(&broker, 30 + n);
