@@ -165,6 +165,42 @@ impl Session {
         self.finish(Pending::<R> { connection: MAIN, step, version, request, sent, kind: PhantomData })
     }
 
+    /// A request and its answer in a version that the message types do not know: `body` is written already, `read` makes the tree of the answer (after its
+    /// header, which has tagged fields but for ApiVersions).
+    pub fn call_by_hand(
+        &mut self,
+        step: &str,
+        key: i16,
+        version: i16,
+        request: Value,
+        body: &[u8],
+        read: impl FnOnce(&mut Bytes) -> Option<Value>,
+    ) {
+        if !self.serves(key, version) {
+            return;
+        }
+        let header = RequestHeader::default().with_request_api_key(key).with_request_api_version(version);
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, 2).unwrap();
+        frame.extend_from_slice(body);
+        let client = self.connection(MAIN);
+        client.write_frame(&frame).unwrap();
+        let answer = match client.read_frame() {
+            Ok(mut answer) => {
+                let header = if key == ApiVersionsRequest::KEY { 0 } else { 1 };
+                let known = ResponseHeader::decode(&mut answer, header).is_ok();
+                let tree = read(&mut answer).filter(|_| known && answer.is_empty());
+                tree.map_or(json!("not readable"), |tree| tree::mask("", tree, &self.names))
+            }
+            Err(error) => {
+                self.connections.remove(MAIN);
+                json!(unanswered(&error))
+            }
+        };
+        let request = tree::mask("", request, &self.names);
+        self.take(key, Step { version, name: step.to_string(), request, answer });
+    }
+
     /// Sends a request by a connection of its own.
     pub fn start<R: Request + Debug>(
         &mut self,

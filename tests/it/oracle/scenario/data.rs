@@ -36,6 +36,8 @@ pub fn run(s: &mut Session) {
     epochs(s);
     delete(s);
     directories(s);
+    super::newer::offsets(s);
+    super::newer::directories(s);
 }
 
 /// A Produce request to one partition: by name, or from version 13 on by id.

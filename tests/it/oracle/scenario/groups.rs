@@ -116,4 +116,5 @@ pub fn run(s: &mut Session) {
     describe(s);
     list(s);
     delete(s);
+    super::newer::groups(s);
 }

@@ -6,6 +6,7 @@ mod data;
 mod fetch;
 mod groups;
 mod members;
+mod newer;
 mod offsets;
 mod topics;
 mod versions;

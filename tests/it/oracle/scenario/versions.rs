@@ -14,6 +14,7 @@ pub fn run(s: &mut Session) {
         let request = if v < 3 { ApiVersionsRequest::default() } else { named("it", "1.0") };
         s.call("what is there", v, &request);
     }
+    super::newer::versions(s);
     for v in 3..=4 {
         s.call("no software name", v, &named("", "1.0"));
         s.call("no software version", v, &named("it", ""));
