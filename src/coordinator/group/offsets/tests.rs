@@ -513,6 +513,12 @@ fn an_expiry_of_its_own_counts_alone() {
     assert_eq!(shard.candidates(T0 + 9), []);
     assert_eq!(shard.candidates(T0 + 10).len(), 1);
     assert_eq!(shard.candidates(T0 + 100 * DAY).len(), 1, "the other outlives the broker's retention");
+    // Committed anew in between, and over at once: not what was looked at.
+    let found = shard.candidates(T0 + 10);
+    let mut again = commit("g", "orders", ORDERS, vec![partition(0, 2, "m")]);
+    again.retention_ms = Some(0);
+    shard.commit(T0 + 10, again).unwrap();
+    assert_eq!(shard.expire(T0 + 10, found), 0);
     let found = shard.candidates(T0 + 10);
     assert_eq!(shard.expire(T0 + 10, found), 1);
     assert_eq!(shard.offset("g", "orders", ORDERS, 0), -1);
