@@ -732,3 +732,37 @@ fn texts_and_lists_beyond_all_measure_are_refused() {
     assert_eq!(good.heartbeat(), 0);
     assert!(broker.alive());
 }
+
+#[test]
+fn an_answer_that_would_be_too_large_ends_with_groups_to_ask_for_again() {
+    if foreign().is_some() {
+        return;
+    }
+    let (broker, _dir) = Broker::any();
+    let mut c = ready(&broker.kafka, "t", 1, "g");
+    let mut m = Member::new(&broker.kafka, "g");
+    m.join();
+    let (id, assignment) = (m.id.clone(), vec![7; 500_000]);
+    m.send_sync(&[(&id, &assignment)]);
+    assert_eq!(m.synced().error_code, 0);
+    // One small request that names one large group over and over.
+    let request = DescribeGroupsRequest::default().with_groups(vec![group_id("g"); 1000]);
+    let described = c.call(6, &request).groups;
+    let whole = described.iter().filter(|g| g.error_code == 0).count();
+    assert!((64 << 20) / 600_000 < whole && whole <= (64 << 20) / 500_000, "{whole} of {}", described.len());
+    assert!(described[..whole].iter().all(|g| g.members[0].member_assignment.len() == assignment.len()));
+    assert!(described[whole..].iter().all(|g| g.error_code == code::COORDINATOR_LOAD_IN_PROGRESS));
+    // The same of what a group has committed.
+    let metadata = "x".repeat(4096);
+    let partitions = 100;
+    assert_eq!(c.create_topic("wide", partitions, &[]), 0);
+    for partition in 0..partitions {
+        assert_eq!(m.commit(&[("wide", partition, 1, &metadata)]), [0]);
+    }
+    let one = OffsetFetchRequestGroup::default().with_group_id(group_id("g")).with_topics(None);
+    let fetched = c.call(9, &OffsetFetchRequest::default().with_groups(vec![one; 1000])).groups;
+    let whole = fetched.iter().filter(|g| g.error_code == 0).count();
+    assert!((1..400).contains(&whole), "{whole}");
+    assert!(fetched[..whole].iter().all(|g| g.topics[0].partitions.len() == partitions as usize));
+    assert!(fetched[whole..].iter().all(|g| g.error_code == code::COORDINATOR_LOAD_IN_PROGRESS));
+}
