@@ -24,6 +24,7 @@ final class Groups extends Harness {
     test("groups: the older of two static members of one name is fenced", Groups::staticFenced);
     test("groups: commits, sync and async, with metadata and leader epoch", Groups::commits);
     test("groups: commits that must be refused", Groups::commitsRefused);
+    test("groups: members that must be refused", Groups::joinsRefused);
     test("groups: automatic commits", Groups::automaticCommits);
     test("groups: without a membership, offsets are kept too", Groups::simple);
     test("groups: seek and pause within a group", Groups::seekAndPause);
@@ -203,7 +204,7 @@ final class Groups extends Harness {
     String topic = create("group-commits", 3), group = topic;
     fill(topic, 3, 10);
     Set<TopicPartition> all = Set.copyOf(partitions(topic, 3));
-    try (Member a = member(group, topic)) {
+    try (Member a = member(group, topic, "isolation.level", "read_committed")) {
       Member.haveRead(30, a);
       equal(Map.of(), a.ask(c -> known(c.committed(all))), "before");
       a.ask(c -> {
@@ -290,6 +291,30 @@ final class Groups extends Harness {
         c.commitSync(Map.of(tp(topic, 0), new OffsetAndMetadata(1)));
       }
     });
+  }
+
+  private static void joinsRefused() throws Exception {
+    String topic = create("group-joins", 1);
+    try (Member brief = member(topic, topic, "session.timeout.ms", 5999); Member endless = member(topic, topic, "session.timeout.ms", 1_800_001, "heartbeat.interval.ms", 1000)) {
+      for (Member m : List.of(brief, endless)) eventually(InvalidSessionTimeoutException.class, "a session time-out out of bounds", () -> m.failure.getClass());
+    }
+    thrown(InvalidGroupIdException.class, "no group to subscribe in", () -> {
+      try (KafkaConsumer<byte[], byte[]> c = consumer()) {
+        c.subscribe(List.of(topic));
+        c.poll(Duration.ofMillis(10));
+      }
+    });
+    try (Member m = member(topic, "a b")) {
+      eventually(InvalidTopicException.class, "a topic that cannot be", () -> m.failure.getClass());
+    }
+    // A topic that is not there is waited for.
+    String late = topic("group-joins-late");
+    try (Member m = new Member(topic + "-late", List.of(late), "allow.auto.create.topics", false)) {
+      eventually(true, "a member without a share", () -> m.generation() > 0);
+      equal(Set.of(), m.owned, "its share");
+      create("group-joins-late", 1);
+      Member.stable(late, 1, new int[] {1}, m);
+    }
   }
 
   private static void automaticCommits() throws Exception {
