@@ -168,10 +168,17 @@ class Harness {
     return Admin.create(base());
   }
 
+  /**
+   * Every partition answers when it returns. Kafka says "created" earlier; if it then refuses the first of several batches in flight and takes the
+   * second, an idempotent producer never gets the first one in.
+   */
   static String create(String name, int partitions) throws Exception {
     String topic = topic(name);
     try (Admin a = admin()) {
       a.createTopics(List.of(new NewTopic(topic, partitions, (short) 1))).all().get();
+      Map<TopicPartition, OffsetSpec> all = new HashMap<>();
+      for (TopicPartition p : partitions(topic, partitions)) all.put(p, OffsetSpec.latest());
+      eventually(partitions, "partitions that answer", () -> a.listOffsets(all).all().get().size());
     }
     return topic;
   }

