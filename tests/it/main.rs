@@ -18,6 +18,7 @@ mod exact;
 mod flush_failure;
 mod groups;
 mod groups_crash;
+mod groups_rdkafka;
 mod hostile;
 mod kcat;
 mod members;
