@@ -420,6 +420,11 @@ fn a_group_goes_on_where_it_was_when_the_broker_died() {
     pump(&mut [&mut a, &mut b], "all is read", |m| read(m) >= 160);
     // Each time the group came back from the log with its members: nobody had to join again.
     assert_eq!([&a, &b].map(|m| m.events().len()), joined.unwrap(), "{:?} {:?}", a.events(), b.events());
+    // That the connection broke is all they noticed.
+    for m in [&a, &b] {
+        let broken = [RDKafkaErrorCode::BrokerTransportFailure, RDKafkaErrorCode::AllBrokersDown].map(Some);
+        m.c.context().0.lock().unwrap().errors.retain(|e| !broken.contains(&e.rdkafka_error_code()));
+    }
     let mut got = a.leave();
     pump(&mut [&mut b], "the other has all", |m| shared(m, 4));
     got.extend(b.leave());
