@@ -15,7 +15,7 @@ use rdkafka::{
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -37,7 +37,7 @@ struct State {
 }
 
 #[derive(Debug, Default)]
-struct Seen(Mutex<State>);
+struct Seen(Arc<Mutex<State>>);
 
 impl ClientContext for Seen {}
 
@@ -71,6 +71,7 @@ impl ConsumerContext for Seen {
             Rebalance::Revoke(list) => {
                 let gone = set(list);
                 state.owned.retain(|p| !gone.contains(p));
+                state.next.retain(|p, _| !gone.contains(p));
                 state.events.push(Event::Taken(gone));
             }
             Rebalance::Error(e) => state.errors.push(e.clone()),
@@ -129,17 +130,31 @@ impl Member {
         self.c.context().0.lock().unwrap().errors.clone()
     }
 
-    /// Leaves the group, as a dynamic member; what it read is given back.
-    fn leave(self) -> Vec<(i32, i64, u64)> {
-        // Gives its partitions up, and commits, while it can still be asked; the drop closes.
-        self.c.unsubscribe();
+    /// Leaves the group, as a dynamic member, having committed what it read, which is given back.
+    fn leave(mut self) -> Vec<(i32, i64, u64)> {
+        // Before it closes: this client may leave first and commit then, when it is amid a rebalance.
         let deadline = Instant::now() + PATIENCE;
-        while !self.owned().is_empty() {
-            assert!(Instant::now() < deadline, "it keeps {:?}", self.owned());
-            let _ = self.c.poll(Duration::from_millis(5));
+        while let Err(e) = self.commit() {
+            assert!(Instant::now() < deadline, "it never commits: {e}");
+            self.poll();
         }
-        assert_eq!(self.errors(), []);
+        let state = self.c.context().0.clone();
+        state.lock().unwrap().next.clear();
+        // The drop closes, which takes the partitions away and waits for the answer to the leaving.
+        drop(self.c);
+        let state = state.lock().unwrap();
+        assert_eq!((&state.owned, &state.errors[..]), (&BTreeSet::new(), &[][..]));
         self.got
+    }
+
+    /// Commits what it read of what it owns.
+    fn commit(&self) -> Result<(), KafkaError> {
+        let topic = self.c.subscription()?.elements()[0].topic().to_string();
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in &self.c.context().0.lock().unwrap().next {
+            list.add_partition_offset(&topic, *partition, Offset::Offset(*next))?;
+        }
+        if list.count() == 0 { Ok(()) } else { self.c.commit(&list, CommitMode::Sync) }
     }
 }
 
@@ -222,6 +237,7 @@ fn eager_rebalances_give_each_partition_to_one_member() {
         numbered(address, &topic, 6, 300..360);
         pump(&mut [&mut a, &mut b], "the rest is read", |m| read(m) + got.len() >= 360);
         got.extend(a.leave());
+        pump(&mut [&mut b], "the last has all", |m| shared(m, 6));
         got.extend(b.leave());
         each_once(got, 360);
         assert_eq!(committed(address, &group, &topic, 6), offsets(&[60; 6]), "{strategy}");
@@ -258,6 +274,7 @@ fn cooperative_rebalances_move_only_what_must_move() {
     numbered(address, &topic, 6, 300..360);
     pump(&mut [&mut b, &mut c], "the rest is read", |m| read(m) + got.len() >= 360);
     got.extend(b.leave());
+    pump(&mut [&mut c], "the last has all", |m| shared(m, 6));
     got.extend(c.leave());
     each_once(got, 360);
     assert_eq!(committed(address, &group, &topic, 6), offsets(&[60; 6]));

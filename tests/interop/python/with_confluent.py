@@ -96,6 +96,8 @@ class Member:
             except KafkaException as e:
                 self.errors.append(e.args[0])
         self.owned = self.owned - gone
+        for p in gone:
+            self.next.pop(p, None)
 
     def lost(self, c, partitions):
         self.events.append(("lost", {p.partition for p in partitions}))
