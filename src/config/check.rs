@@ -5,6 +5,8 @@ use super::{
     topic_definition, topic_definitions,
 };
 
+use std::net::IpAddr;
+
 /// Longest value of a setting, bytes: nothing a person writes is longer, it goes into every image of the cluster, and the older messages that show it have room
 /// for 32,767.
 const VALUE_BYTES_MAX: usize = 32_000;
@@ -108,6 +110,11 @@ fn value_of(definition: &Definition, value: &str) -> Result<(), String> {
         }
         Range::OneOf(words) if !words.contains(&value) => return refuse(format!("one of {}", words.join(", "))),
         Range::OneOf(_) => {}
+        Range::CountsOfAddresses => {
+            if !items(value).all(|item| count_of_address(item).is_some()) {
+                return refuse("a list of ADDRESS:COUNT, each address an IP address".into());
+            }
+        }
         Range::OffsetReset => {
             let duration = || value.strip_prefix("by_duration:").is_some_and(is_duration);
             if !["earliest", "latest"].contains(&value) && !duration() {
@@ -129,6 +136,13 @@ fn value_of(definition: &Definition, value: &str) -> Result<(), String> {
         });
     }
     Ok(())
+}
+
+/// `ADDRESS:COUNT` apart; an IPv6 address may stand in brackets.
+pub(super) fn count_of_address(item: &str) -> Option<(IpAddr, usize)> {
+    let (address, count) = item.rsplit_once(':')?;
+    let address = address.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(address);
+    Some((address.trim().parse().ok()?, count.trim().parse().ok()?))
 }
 
 /// Whether `text` is an ISO 8601 duration of days to seconds that is not negative (`P1DT2H3M4.5S`), as Java's `Duration.parse` reads it.
@@ -277,6 +291,18 @@ mod tests {
         for (name, value) in good {
             assert_eq!(validate_topic(name, value), Ok(()), "{name}={value}");
         }
+    }
+
+    #[test]
+    fn bounds_of_single_addresses_are_lists_of_address_and_count() {
+        let set = |value| validate_broker_dynamic("max.connections.per.ip.overrides", value);
+        for good in ["", "127.0.0.1:5", "127.0.0.1:5, ::1:0", "[2001:db8::1]:7"] {
+            assert_eq!(set(good), Ok(()), "{good}");
+        }
+        for bad in ["127.0.0.1", "host:5", "127.0.0.1:-1", "127.0.0.1:x", ":5"] {
+            assert!(set(bad).is_err(), "{bad}");
+        }
+        assert_eq!(count_of_address("::1:3"), Some(("::1".parse().unwrap(), 3)));
     }
 
     #[test]

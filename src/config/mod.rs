@@ -14,7 +14,7 @@ pub use table::{
     broker_definition, broker_definitions, group_definition, group_definitions, topic_definition, topic_definitions,
 };
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr, path::PathBuf, sync::Arc};
 
 /// What a resolved setting came from; later ones win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -75,6 +75,10 @@ pub struct BrokerSettings {
     pub connections_max_idle_ms: u64,
     /// max.connections.
     pub max_connections: usize,
+    /// max.connections.per.ip.
+    pub max_connections_per_ip: usize,
+    /// max.connections.per.ip.overrides.
+    pub max_connections_per_ip_overrides: BTreeMap<IpAddr, usize>,
     /// producer.id.expiration.ms.
     pub producer_id_expiration_ms: i64,
     /// log.retention.check.interval.ms.
@@ -192,6 +196,8 @@ pub enum Range {
     ListOf(&'static [&'static str]),
     /// `earliest`, `latest`, or `by_duration:` and an ISO 8601 duration that is not negative (KIP-1106).
     OffsetReset,
+    /// A list of `ADDRESS:COUNT`; the address is an IP address.
+    CountsOfAddresses,
 }
 
 /// One setting of the table.

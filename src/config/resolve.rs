@@ -7,6 +7,7 @@ use super::{
 use millstream_storage::LogConfig;
 use std::{
     collections::{BTreeMap, HashSet},
+    net::IpAddr,
     str::FromStr,
 };
 
@@ -22,6 +23,13 @@ impl TopicSettings {
             log.segment_ms = log.segment_ms.saturating_sub(jitter).max(1);
         }
         log
+    }
+}
+
+impl BrokerSettings {
+    /// Most connections from `peer`.
+    pub fn max_connections_of(&self, peer: IpAddr) -> usize {
+        self.max_connections_per_ip_overrides.get(&peer).copied().unwrap_or(self.max_connections_per_ip)
     }
 }
 
@@ -41,6 +49,11 @@ impl Config {
             fetch_max_bytes: bytes("fetch.max.bytes"),
             connections_max_idle_ms: u64::try_from(idle).unwrap_or(u64::MAX),
             max_connections: bytes("max.connections"),
+            max_connections_per_ip: bytes("max.connections.per.ip"),
+            max_connections_per_ip_overrides: {
+                let text = self.broker_text("max.connections.per.ip.overrides", dynamic);
+                check::items(&text).filter_map(check::count_of_address).collect()
+            },
             producer_id_expiration_ms: self.broker_value("producer.id.expiration.ms", dynamic),
             retention_check_interval_ms: self.broker_value("log.retention.check.interval.ms", dynamic),
             fetch_session_slots: bytes("max.incremental.fetch.session.cache.slots"),

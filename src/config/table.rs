@@ -4,7 +4,7 @@ use super::{
     Definition,
     Effect::{self, Accepted, Acts, Later, Removed},
     Kind::{self, Boolean, Class, Double, Int, List, Long, Password, Short, String as Text},
-    Range::{self, Any, ListOf, OffsetReset, OneOf, Real, Whole},
+    Range::{self, Any, CountsOfAddresses, ListOf, OffsetReset, OneOf, Real, Whole},
 };
 use std::{collections::HashMap, sync::OnceLock};
 
@@ -262,8 +262,8 @@ static BROKER: &[Definition] = &[
     // Connections and requests.
     fixed(Acts, Long, "connections.max.idle.ms", "600000", Any, "Idle time after which a connection is closed; a negative value is never."),
     live(Acts, Int, "max.connections", INT_MAX, from(0), "Most connections at once."),
-    live(Later, Int, "max.connections.per.ip", INT_MAX, from(0), "Most connections from one address."),
-    live(Later, Text, "max.connections.per.ip.overrides", "", Any, "Most connections from single addresses."),
+    live(Acts, Int, "max.connections.per.ip", INT_MAX, from(0), "Most connections from one address; further ones are closed."),
+    live(Acts, Text, "max.connections.per.ip.overrides", "", CountsOfAddresses, "Most connections from single addresses, as ADDRESS:COUNT; IP addresses only, no host names."),
     live(Later, Int, "max.connection.creation.rate", INT_MAX, from(0), "Most new connections a second."),
     fixed(Acts, Int, "socket.request.max.bytes", "104857600", from(1), "Largest request."),
     fixed(Accepted, Int, "socket.listen.backlog.size", "50", from(1), "Connections waiting to be accepted."),

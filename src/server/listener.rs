@@ -8,10 +8,11 @@ use crate::{
 };
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
+    collections::{HashMap, hash_map::Entry},
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -57,6 +58,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 #[derive(Debug, Default)]
 pub struct Open {
     count: AtomicUsize,
+    /// By the peer's address.
+    of_peers: Mutex<HashMap<IpAddr, usize>>,
     ended: Notify,
 }
 
@@ -64,6 +67,15 @@ impl Open {
     /// Returns once none is open.
     pub async fn none(&self) {
         self.fewer_than(1).await
+    }
+
+    /// How many connections of one address are open.
+    fn of(&self, peer: IpAddr) -> usize {
+        self.peers().get(&peer).copied().unwrap_or(0)
+    }
+
+    fn peers(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
+        self.of_peers.lock().unwrap_or_else(|p| p.into_inner())
     }
 
     /// Returns once fewer than `bound` are open.
@@ -81,28 +93,36 @@ impl Open {
 /// Counts one connection as long as it lives.
 struct Counted<S> {
     open: Arc<Open>,
+    peer: IpAddr,
     shared: Arc<Shared<S>>,
 }
 
 impl<S> Counted<S> {
-    fn new(open: &Arc<Open>, shared: &Arc<Shared<S>>) -> Counted<S> {
+    fn new(open: &Arc<Open>, peer: IpAddr, shared: &Arc<Shared<S>>) -> Counted<S> {
         open.count.fetch_add(1, Ordering::SeqCst);
+        *open.peers().entry(peer).or_default() += 1;
         shared.metrics.connections.increment(1.0);
         shared.metrics.connections_opened.increment(1);
-        Counted { open: open.clone(), shared: shared.clone() }
+        Counted { open: open.clone(), peer, shared: shared.clone() }
     }
 }
 
 impl<S> Drop for Counted<S> {
     fn drop(&mut self) {
         self.shared.metrics.connections.decrement(1.0);
+        if let Entry::Occupied(mut count) = self.open.peers().entry(self.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
         self.open.count.fetch_sub(1, Ordering::SeqCst);
         self.open.ended.notify_waiters();
     }
 }
 
-/// Accepts connections and starts a task for each, until the server drains. At `connections_max` open ones the next waits in the kernel's queue. Running out of files
-/// or memory pauses the loop, never ends it.
+/// Accepts connections and starts a task for each, until the server drains. At `connections_max` open ones the next waits in the kernel's queue; one above `of_peer_max`
+/// of its address is closed at once. Running out of files or memory pauses the loop, never ends it.
 pub async fn accept<S: Service>(
     env: Env,
     shared: Arc<Shared<S>>,
@@ -110,6 +130,7 @@ pub async fn accept<S: Service>(
     open: Arc<Open>,
     mut phase: watch::Receiver<Phase>,
     connections_max: impl Fn() -> usize + Send,
+    of_peer_max: impl Fn(IpAddr) -> usize + Send,
 ) {
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let phases = phase.clone();
@@ -143,8 +164,15 @@ pub async fn accept<S: Service>(
             if std::mem::take(&mut short_of_room) {
                 tracing::info!("connections are accepted again");
             }
+            // An IPv4 client on a dual-stack listener has a mapped address.
+            let peer = connection.peer.ip().to_canonical();
+            if open.of(peer) >= of_peer_max(peer) {
+                tracing::debug!(%peer, "connection refused: as many of this address as there may be");
+                shared.metrics.connections_refused.increment(1);
+                continue;
+            }
             let connection = Connection { id: NEXT_ID.fetch_add(1, Ordering::Relaxed), ..connection };
-            let counted = Counted::new(&open, &shared);
+            let counted = Counted::new(&open, peer, &shared);
             let served = serve(shared.clone(), socket, connection, phases.clone());
             env.spawn("connection", async move {
                 served.await;

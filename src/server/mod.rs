@@ -60,6 +60,10 @@ impl Node {
             let (broker, files) = (broker.clone(), env.connections_max());
             move || broker.settings().max_connections.min(files)
         };
+        let of_peer_max = {
+            let broker = broker.clone();
+            move |peer| broker.settings().max_connections_of(peer)
+        };
         let accept = listener::accept(
             env.clone(),
             shared.clone(),
@@ -67,6 +71,7 @@ impl Node {
             open.clone(),
             phases.clone(),
             connections_max,
+            of_peer_max,
         );
         admin.up(broker.clone());
         let tasks =

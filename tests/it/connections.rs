@@ -1,7 +1,7 @@
 //! What one connection may do, over real sockets.
 
 use crate::{
-    support::{Options, foreign, temp},
+    support::{Options, eventually, foreign, temp},
     wire::{ANYONE, Client, batch, now_ms, produce_request, string},
 };
 use kafka_protocol::messages::*;
@@ -57,6 +57,48 @@ fn a_frame_above_socket_request_max_bytes_closes_its_connection() {
     assert!(c.read_frame().is_err(), "the connection is closed");
     let mut again = Client::connect(&broker.kafka);
     assert_eq!(again.read_all("a", 0, 0).len(), 1);
+}
+
+#[test]
+fn one_address_has_no_more_connections_than_it_may() {
+    if foreign().is_some() {
+        return;
+    }
+    let dir = temp();
+    let options = Options::new(dir.path()).set("max.connections.per.ip", "2");
+    let broker = options.set("max.connections.per.ip.overrides", "127.0.0.9:3").start();
+    let alive = |c: &mut Client| !c.call(3, &api_versions()).api_keys.is_empty();
+    // Against one that may be closed under our hands.
+    let try_alive = |c: &mut Client| {
+        let frame = [0, 18, 0, 0, 0, 0, 0, 1, 0xff, 0xff];
+        c.write_frame(&frame).is_ok() && c.read_frame().is_ok()
+    };
+    let mut open = [Client::connect(&broker.kafka), Client::connect(&broker.kafka)];
+    assert!(open.iter_mut().all(alive));
+    let mut third = Client::connect(&broker.kafka);
+    assert_eq!(third.stream.read(&mut [0; 1]).ok().unwrap_or(0), 0, "closed without a word");
+    // Another address is another's affair.
+    let mut others: Vec<Client> = (0..3).map(|_| Client::connect_from("127.0.0.9", &broker.kafka)).collect();
+    assert!(others.iter_mut().all(alive));
+    let mut fourth = Client::connect_from("127.0.0.9", &broker.kafka);
+    assert_eq!(fourth.stream.read(&mut [0; 1]).ok().unwrap_or(0), 0);
+    // One that ends makes room; the bound changes at run time.
+    let [mut first, second] = open;
+    drop(second);
+    let _again = eventually("there is room again", || {
+        let mut c = Client::connect(&broker.kafka);
+        try_alive(&mut c).then_some(c)
+    });
+    let set = |c: &mut Client, count: &str| {
+        use incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
+        let config = AlterableConfig::default().with_name(string("max.connections.per.ip"));
+        let resource = AlterConfigsResource::default().with_resource_type(4).with_resource_name(string("1"));
+        let resource = resource.with_configs(vec![config.with_value(Some(string(count)))]);
+        c.call(1, &IncrementalAlterConfigsRequest::default().with_resources(vec![resource])).responses[0].error_code
+    };
+    assert_eq!(set(&mut first, "3"), 0);
+    let mut third = Client::connect(&broker.kafka);
+    assert!(alive(&mut third));
 }
 
 #[test]

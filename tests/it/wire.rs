@@ -50,6 +50,17 @@ impl Client {
         Client { stream, next: 0 }
     }
 
+    /// Connects from an address of this machine.
+    pub fn connect_from(from: &str, address: &str) -> Client {
+        let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        socket.bind(&std::net::SocketAddr::new(from.parse().unwrap(), 0).into()).unwrap();
+        socket.connect(&address.parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
+        let stream = TcpStream::from(socket);
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Client { stream, next: 0 }
+    }
+
     /// Writes one request; gives its correlation id.
     pub fn send<R: Request>(&mut self, version: i16, request: &R) -> i32 {
         self.try_send(version, request).unwrap()
