@@ -26,6 +26,7 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
     let broker = request.broker;
     let image = broker.quorum.image();
     let settings = broker.settings();
+    let (config, dynamic) = (broker.config(), broker.dynamic());
     let mut planned: Vec<(&str, Result<NewTopic, Fault>)> = Vec::new();
     let mut partitions = 0usize;
     for (topic, duplicate) in once_each(&message.topics) {
@@ -35,7 +36,11 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
                 Err(Fault::new(ResponseError::PolicyViolation, why))
             }
             true => Err(Fault::new(ResponseError::InvalidRequest, "the request names this topic more than once")),
-            false => plan(&image, &settings, topic, broker.env.random_uuid(), broker.env.random_u64(), partitions),
+            false => plan(&image, &settings, topic, broker.env.random_uuid(), broker.env.random_u64(), partitions)
+                .and_then(|new| match config.check_topic(&new.configs, &dynamic) {
+                    Ok(()) => Ok(new),
+                    Err(why) => Err(Fault::new(ResponseError::InvalidConfig, why)),
+                }),
         };
         partitions += made.as_ref().map_or(0, |new| new.assignments.len());
         planned.push((topic.name.as_str(), made));
@@ -46,7 +51,6 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
         false => topics::create(broker, wanted).await,
     }
     .into_iter();
-    let dynamic = broker.dynamic();
     let answers = planned.into_iter().map(|(name, made)| {
         let made = made.and_then(|new| match results.next() {
             Some(Ok(())) => Ok(new),
@@ -56,7 +60,7 @@ pub async fn handle(request: Request<'_>, message: CreateTopicsRequest) -> Outco
         let result = CreatableTopicResult::default().with_name(topics::topic_name(name));
         match made {
             Ok(new) => {
-                let resolved = broker.config().resolve_topic(&new.configs, &dynamic);
+                let resolved = config.resolve_topic(&new.configs, &dynamic);
                 result
                     .with_error_message(None)
                     .with_topic_id(new.id)

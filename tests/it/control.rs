@@ -183,6 +183,18 @@ fn create_topics_answers_each_topic_in_every_version() {
 }
 
 #[test]
+fn settings_that_contradict_each_other_are_refused() {
+    let dir = temp();
+    let broker = Options::new(dir.path()).start();
+    let mut c = Client::connect(&broker.kafka);
+    let lags = |least, most| [("min.compaction.lag.ms", least), ("max.compaction.lag.ms", most)];
+    assert_eq!(c.create_topic("a", 1, &lags("10", "5")), 40);
+    assert_eq!(c.create_topic("a", 1, &lags("5", "10")), 0);
+    assert_eq!(c.set_topic("a", "min.compaction.lag.ms", "11"), 40);
+    assert_eq!(c.set_topic("a", "min.compaction.lag.ms", "10"), 0);
+}
+
+#[test]
 fn a_topic_just_created_takes_the_records_sent_behind_the_request() {
     let dir = temp();
     let broker = Options::new(dir.path()).start();
