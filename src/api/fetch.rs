@@ -282,7 +282,12 @@ impl Fetch {
                                     current_leader_epoch: -1,
                                     last_fetched_epoch: -1,
                                 };
-                                next = partition.read(&query).ok().and_then(|read| read.slice);
+                                // Its ends are the later ones: no record lies behind the watermark it comes with.
+                                next = partition.read(&query).ok().and_then(|read| {
+                                    p.high_watermark = read.offsets.high_watermark;
+                                    p.last_stable_offset = read.offsets.last_stable;
+                                    read.slice
+                                });
                             }
                             answer.slices.push(slice);
                         }
