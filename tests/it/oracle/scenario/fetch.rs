@@ -16,6 +16,9 @@ pub fn run(s: &mut Session) {
     for v in [7, 12, 13, 18] {
         sessions(s, v);
     }
+    for v in [4, 12, 13, 18] {
+        waiting(s, v);
+    }
 }
 
 fn at(partition: i32, offset: i64) -> FetchPartition {
@@ -113,4 +116,28 @@ fn sessions(s: &mut Session, v: i16) {
     s.call("session: unknown", v, &in_session(12_345, 1, vec![]));
     s.call("session: epoch 1 without one", v, &in_session(0, 1, data(vec![at(0, end)])));
     s.call("session: epoch -2", v, &in_session(0, -2, data(vec![at(0, end)])));
+}
+
+/// Long polls.
+fn waiting(s: &mut Session, v: i16) {
+    let id = led(s, "data", 2);
+    let end = s.quiet(5, &data::ends("data")).topics.first().map_or(0, |t| t.partitions[0].offset);
+    let ask = |offset: i64, wait_ms: i32, min_bytes: i32| {
+        request(v, vec![of(v, "data", id, vec![at(0, offset)])]).with_max_wait_ms(wait_ms).with_min_bytes(min_bytes)
+    };
+    let write = |s: &mut Session| {
+        let written = batch(ANYONE, T0 + 60_000, &[format!("for one who waits in version {v}")]);
+        s.quiet(9, &data::to(9, "data", id, 0, Some(written), -1));
+    };
+    let waits = s.start("b", "waiting: for a record", v, &ask(end, 60_000, 1));
+    write(s);
+    s.finish(waits);
+    s.call("waiting: there is enough", v, &ask(end, 60_000, 1));
+    let waits = s.start("b", "waiting: for two records", v, &ask(end + 1, 60_000, 150));
+    write(s);
+    write(s);
+    s.finish(waits);
+    s.call("waiting: not for errors", v, &ask(end + 99, 60_000, 1));
+    s.call("waiting: for nothing, to the end", v, &ask(end + 3, 20, 1));
+    s.call("waiting: for more than comes, to the end", v, &ask(end + 1, 20, 1 << 19));
 }

@@ -46,6 +46,7 @@ fn loaded(s: &mut Session) {
     let kinds = ["joined", "left", "left.alone", "empty", "slash", "dots", "long", "alien"];
     let mut names = kinds.map(numbered).concat();
     names.extend(["stable", "simple", "two", "static", "fresh", "nope"].map(String::from));
+    names.extend(super::rebalances::GROUPS.map(String::from));
     let request = DescribeGroupsRequest::default().with_groups(names.iter().map(|n| group(n)).collect());
     let loading = [14, 15, 16];
     s.until(5, &request, |r| r.groups.iter().all(|g| !loading.contains(&g.error_code)));

@@ -27,14 +27,14 @@ pub fn run(s: &mut Session) {
     fixed(s);
 }
 
-fn protocols(names: &[&str]) -> Vec<JoinGroupRequestProtocol> {
+pub fn protocols(names: &[&str]) -> Vec<JoinGroupRequestProtocol> {
     let one = |n: &&str| {
         JoinGroupRequestProtocol::default().with_name(string(n)).with_metadata(Bytes::from_static(SUBSCRIPTION))
     };
     names.iter().map(one).collect()
 }
 
-fn joining(v: i16, name: &str, member: &StrBytes) -> JoinGroupRequest {
+pub fn joining(v: i16, name: &str, member: &StrBytes) -> JoinGroupRequest {
     let request = JoinGroupRequest::default()
         .with_group_id(group(name))
         .with_session_timeout_ms(300_000)
@@ -44,7 +44,7 @@ fn joining(v: i16, name: &str, member: &StrBytes) -> JoinGroupRequest {
     if v >= 1 { request.with_rebalance_timeout_ms(300_000) } else { request }
 }
 
-fn no_one() -> StrBytes {
+pub fn no_one() -> StrBytes {
     StrBytes::default()
 }
 
@@ -56,7 +56,7 @@ fn joined(s: &mut Session, name: &str) -> (StrBytes, i32) {
     (member, generation)
 }
 
-fn assigning(v: i16, name: &str, member: &StrBytes, generation: i32, members: &[&StrBytes]) -> SyncGroupRequest {
+pub fn assigning(v: i16, name: &str, member: &StrBytes, generation: i32, members: &[&StrBytes]) -> SyncGroupRequest {
     let one = |m: &&StrBytes| {
         SyncGroupRequestAssignment::default()
             .with_member_id((*m).clone())
@@ -73,11 +73,11 @@ fn assigning(v: i16, name: &str, member: &StrBytes, generation: i32, members: &[
     }
 }
 
-fn beat(name: &str, member: &StrBytes, generation: i32) -> HeartbeatRequest {
+pub fn beat(name: &str, member: &StrBytes, generation: i32) -> HeartbeatRequest {
     HeartbeatRequest::default().with_group_id(group(name)).with_generation_id(generation).with_member_id(member.clone())
 }
 
-fn leaving(v: i16, name: &str, members: &[(&StrBytes, Option<&str>)]) -> LeaveGroupRequest {
+pub fn leaving(v: i16, name: &str, members: &[(&StrBytes, Option<&str>)]) -> LeaveGroupRequest {
     let request = LeaveGroupRequest::default().with_group_id(group(name));
     let one = |(m, instance): &(&StrBytes, Option<&str>)| {
         MemberIdentity::default().with_member_id((*m).clone()).with_group_instance_id(instance.map(string))

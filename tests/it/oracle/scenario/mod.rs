@@ -8,6 +8,7 @@ mod groups;
 mod members;
 mod newer;
 mod offsets;
+mod rebalances;
 mod topics;
 mod versions;
 
@@ -31,6 +32,7 @@ pub fn run(s: &mut Session) {
     fetch::run(s);
     groups::find(s);
     members::run(s);
+    rebalances::run(s);
     offsets::run(s);
     groups::run(s);
     topics::delete(s);

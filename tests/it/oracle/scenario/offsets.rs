@@ -17,14 +17,14 @@ pub fn run(s: &mut Session) {
     delete(s);
 }
 
-fn at(partition: i32, offset: i64, metadata: Option<&str>) -> OffsetCommitRequestPartition {
+pub fn at(partition: i32, offset: i64, metadata: Option<&str>) -> OffsetCommitRequestPartition {
     OffsetCommitRequestPartition::default()
         .with_partition_index(partition)
         .with_committed_offset(offset)
         .with_committed_metadata(metadata.map(string))
 }
 
-fn committing(
+pub fn committing(
     name: &str,
     member: &str,
     generation: i32,
