@@ -154,8 +154,9 @@ impl Offsets {
         match at {
             Ok(at) => topic.entries[at] = entry,
             Err(at) => {
-                if topic.entries.is_empty() {
-                    topic.entries.reserve_exact(1);
+                // Most topics have few partitions, and many groups have offsets of them: a quarter of room at most.
+                if topic.entries.len() == topic.entries.capacity() {
+                    topic.entries.reserve_exact(topic.entries.len() / 4 + 1);
                 }
                 topic.entries.insert(at, entry);
             }
