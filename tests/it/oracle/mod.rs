@@ -1,4 +1,4 @@
-//! The oracle: one scenario of some hundreds of requests, good and bad, in every version served. Apache Kafka's answers are kept in `recorded/`, one
+//! The oracle: one scenario of some 2,500 requests, good and bad, in every version served. Apache Kafka's answers are kept in `recorded/`, one
 //! file an API; this broker's are compared with them field by field. Ids, times, addresses and sentences are masked (`tree.rs`); what differs on purpose
 //! stands with its reason in `differences.rs`, and an entry there that no longer differs is a failure too.
 //!
