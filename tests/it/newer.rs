@@ -8,8 +8,10 @@ use bytes::{Bytes, BytesMut};
 use kafka_protocol::{
     messages::{
         ApiVersionsResponse, DescribeLogDirsRequest, DescribeLogDirsResponse, FindCoordinatorRequest,
-        ListOffsetsRequest, ListOffsetsResponse,
+        ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, OffsetCommitResponse, OffsetFetchResponse,
         list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
+        metadata_request::MetadataRequestTopic,
+        offset_fetch_response::OffsetFetchResponseTopics,
     },
     protocol::{Decodable, Encodable},
 };
@@ -94,4 +96,52 @@ fn delete_groups_3_has_room_for_a_sentence() {
     assert_eq!(found.coordinators[0].error_code, 0);
     let reply = c.call_raw(42, 3, &[&[2][..], &compact("nogroup"), &[0]].concat());
     assert_eq!(reply, &b"\0\0\0\0\x02\x08nogroup\0\x45\0\0\0"[..]);
+}
+
+#[test]
+fn offset_commit_and_offset_fetch_10_name_topics_by_id() {
+    let dir = temp();
+    let broker = Options::new(dir.path()).start();
+    let mut c = Client::connect(&broker.kafka);
+    assert_eq!(c.create_topic("a", 1, &[]), 0);
+    let found = c.call(4, &FindCoordinatorRequest::default().with_coordinator_keys(vec![string("g")]));
+    assert_eq!(found.coordinators[0].error_code, 0);
+    let named = MetadataRequestTopic::default().with_name(Some(topic_name("a")));
+    let metadata = MetadataRequest::default().with_topics(Some(vec![named]));
+    let id = |c: &mut Client| c.call(12, &metadata).topics[0].topic_id;
+    let first = id(&mut c);
+    let unknown = uuid::Uuid::from_u128(9);
+
+    // Group, generation -1, no member, no instance, two topics of one partition each.
+    let topic = |id: uuid::Uuid| {
+        let partition = [&0i32.to_be_bytes()[..], &7i64.to_be_bytes(), &(-1i32).to_be_bytes(), &compact("m"), &[0]];
+        [&id.as_bytes()[..], &[2], &partition.concat(), &[0]].concat()
+    };
+    let body = [&compact("g")[..], &[255; 4], &[1, 0, 3], &topic(first), &topic(unknown), &[0]].concat();
+    let mut reply = c.call_raw(8, 10, &body);
+    let reply = OffsetCommitResponse::decode(&mut reply, 10).unwrap();
+    let shown: Vec<_> = reply.topics.iter().map(|t| (t.topic_id, t.partitions[0].error_code)).collect();
+    assert_eq!(shown, [(first, 0), (unknown, code::UNKNOWN_TOPIC_ID)]);
+
+    // One group without a member: everything, or two topics of one partition each; not stable ones only.
+    let fetch = |c: &mut Client, topics: Option<[uuid::Uuid; 2]>| {
+        let topic = |id: uuid::Uuid| [&id.as_bytes()[..], &[2, 0, 0, 0, 0, 0]].concat();
+        let topics = topics.map_or(vec![0], |ids| [&[3][..], &ids.map(topic).concat()].concat());
+        let body = [&[2][..], &compact("g"), &[0], &[255; 4], &topics, &[0, 0, 0]].concat();
+        let mut reply = c.call_raw(9, 10, &body);
+        let reply = OffsetFetchResponse::decode(&mut reply, 10).unwrap();
+        let topics = &reply.groups[0].topics;
+        let one =
+            |t: &OffsetFetchResponseTopics| (t.topic_id, t.partitions[0].committed_offset, t.partitions[0].error_code);
+        topics.iter().map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(fetch(&mut c, None), [(first, 7, 0)]);
+    assert_eq!(fetch(&mut c, Some([unknown, first])), [(unknown, -1, code::UNKNOWN_TOPIC_ID), (first, 7, 0)]);
+
+    // Another topic of the name has no commit, and the old id is none any more.
+    assert_eq!((c.delete_topic("a"), c.create_topic("a", 1, &[])), (0, 0));
+    let second = id(&mut c);
+    assert_ne!(first, second);
+    assert_eq!(fetch(&mut c, None), []);
+    assert_eq!(fetch(&mut c, Some([first, second])), [(first, -1, code::UNKNOWN_TOPIC_ID), (second, -1, 0)]);
 }
