@@ -13,7 +13,6 @@ use crate::{
         partition_for,
         shard::{Asked, Shard, ShardError},
     },
-    metadata::{Command, NewTopic, Outcome, Refusal, placement},
     partition::{Partition, PartitionError},
 };
 use arc_swap::ArcSwap;
@@ -92,50 +91,11 @@ impl From<ShardError> for GroupError {
     }
 }
 
-fn stopping() -> GroupError {
+pub(super) fn stopping() -> GroupError {
     GroupError::NotCoordinator("the broker is stopping".into())
 }
 
 impl Broker {
-    /// Creates `__consumer_offsets` where it is not there; returns once this broker serves it. An error is a sentence.
-    pub async fn ensure_offsets_topic(&self) -> Result<(), GroupError> {
-        if self.partitions.table().by_name(OFFSETS_TOPIC).is_some() {
-            return Ok(());
-        }
-        let not_available = |why: String| GroupError::NotAvailable(why);
-        let topic = self.plan_offsets_topic().map_err(not_available)?;
-        let proposed = self.quorum.propose(Command::CreateTopics { topics: vec![topic] }).await;
-        match proposed.map_err(|e| not_available(e.to_string()))?.first() {
-            // Others may have been faster.
-            Some(Outcome::Done | Outcome::Refused(Refusal::TopicExists)) => {}
-            other => return Err(not_available(format!("{OFFSETS_TOPIC} was not created: {other:?}"))),
-        }
-        match self.partitions.wait_applied(self.quorum.image().index).await {
-            true => Ok(()),
-            false => Err(stopping()),
-        }
-    }
-
-    /// As Kafka creates it (`GroupCoordinator.groupMetadataTopicConfigs`), with no more replicas than there are brokers.
-    fn plan_offsets_topic(&self) -> Result<NewTopic, String> {
-        let (image, settings) = (self.quorum.image(), self.settings());
-        let brokers = placement::candidates(&image);
-        let replicas = usize::try_from(settings.offsets_topic_replication_factor).unwrap_or(1).clamp(1, brokers.len());
-        let partitions = usize::try_from(settings.offsets_topic_partitions).unwrap_or(1);
-        let assignments = placement::place(&brokers, 0, partitions, replicas, self.env.random_u64());
-        let configs = [
-            ("cleanup.policy", "compact".to_string()),
-            ("compression.type", "producer".to_string()),
-            ("segment.bytes", settings.offsets_topic_segment_bytes.to_string()),
-        ];
-        Ok(NewTopic {
-            id: self.env.random_uuid(),
-            name: OFFSETS_TOPIC.to_string(),
-            assignments: assignments.map_err(|e| e.to_string())?,
-            configs: configs.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
-        })
-    }
-
     /// Asks the coordinator of `group`. `NotCoordinator` while there is no `__consumer_offsets` (as in Kafka: the client looks the coordinator up,
     /// which creates it) and when another broker leads its partition.
     pub async fn ask_group(self: &Arc<Self>, group: &str, event: Event) -> Result<Asked<Reply>, GroupError> {
@@ -210,17 +170,17 @@ impl Broker {
         so_many_at_once(&self.env, LOADED_AT_ONCE, partitions, move |partition| {
             let broker = broker.clone();
             async move {
-                // Its answer comes when it has loaded.
-                if let Ok(asked) = broker.ask_shard(&partition, Event::TopicsDeleted(Vec::new())).await
-                    && let Err(error) = asked.answer().await
-                {
+                // Topics may have gone while nobody listened. Answered when it has loaded.
+                let looked = match broker.shard(&partition) {
+                    Ok(shard) => broker.drop_gone(&shard).await.map_err(GroupError::from),
+                    Err(e) => Err(e),
+                };
+                if let Err(error) = looked {
                     tracing::warn!(topic = OFFSETS_TOPIC, partition = partition.index(), %error, "coordinator not loaded");
                 }
             }
         })
         .await;
-        // Topics may have gone while nobody listened.
-        self.expiry.topics_gone.notify_one();
     }
 
     /// The metadata has moved on: coordinators whose partition is gone or led elsewhere end.

@@ -1,11 +1,14 @@
 //! Which partitions live here, and questions that span them.
 //!
-//! Belongs here: the partition table, its reconciler, fetch sessions, producer ids. Must not: parse or build protocol messages.
+//! Belongs here: the partition table, its reconciler, fetch sessions, producer ids, which group coordinators run here (`groups.rs`), the topic they write to
+//! (`offsets_topic.rs`), when offsets expire (`expiry.rs`). Must not: parse or build protocol messages, know the rules of groups (`coordinator`).
 //!
-//! State: the table is swapped by the reconciler alone; a session has a mutex of its own; settings are swapped when the image changes them.
+//! State: the table is swapped by the reconciler alone; a session has a mutex of its own; the coordinators are a map under one mutex, never held while awaiting;
+//! settings are swapped when the image changes them.
 
 mod expiry;
 pub mod groups;
+mod offsets_topic;
 pub mod partitions;
 mod producer_ids;
 pub mod reconciler;

@@ -113,8 +113,8 @@ impl Broker {
         self.groups_follow(&table);
         self.partitions.publish(table, after.index);
         if !gone.is_empty() {
+            self.expiry.topics_gone(gone.iter().map(|it| (it.topic.state.name.clone(), it.topic.state.id)));
             self.env.spawn("delete topics", delete(gone));
-            self.expiry.topics_gone.notify_one();
         }
     }
 

@@ -335,4 +335,6 @@ pub enum Reply {
     Topics(Vec<(Arc<str>, Uuid)>),
     /// How many were dropped (Expire, TopicsDeleted).
     Dropped(usize),
+    /// How many were dropped (Expire, TopicsDeleted), and why not all that should have been.
+    DroppedInPart(usize, GroupError),
 }

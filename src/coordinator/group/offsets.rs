@@ -197,7 +197,10 @@ fn finish(all: &Progress, answer: Option<(Ticket, Answer)>, out: &mut Output<Gro
     let reply = match answer {
         Answer::Delete => Reply::Delete(failed.map_or(Ok(()), Err)),
         Answer::DeleteOffsets(results) => Reply::DeleteOffsets(failed.map_or(Ok(results), Err)),
-        Answer::Dropped => Reply::Dropped(all.dropped.load(Ordering::Relaxed)),
+        Answer::Dropped => {
+            let dropped = all.dropped.load(Ordering::Relaxed);
+            failed.map_or(Reply::Dropped(dropped), |error| Reply::DroppedInPart(dropped, error))
+        }
     };
     out.reply(ticket, reply);
 }

@@ -303,6 +303,18 @@ fn a_deletion_of_which_a_part_was_not_stored_is_none() {
 }
 
 #[test]
+fn what_could_not_be_dropped_is_said() {
+    let mut shard = Shard::default();
+    let partitions = (0..30_000).map(|n| partition(n, 1, "")).collect();
+    shard.commit(T0, commit("g", "orders", ORDERS, partitions)).unwrap();
+    shard.refuse = Some((1, Refusal::TooLarge { size_bytes: 2, max_bytes: 1 }));
+    let reply = shard.ask(T0, Event::TopicsDeleted(vec![("orders".into(), ORDERS)]));
+    let Reply::DroppedInPart(dropped, GroupError::CommitTooLarge) = reply else { panic!("{reply:?}") };
+    assert!((1..30_000).contains(&dropped));
+    assert_eq!(shard.fetch("g", None).len(), 30_000 - dropped);
+}
+
+#[test]
 fn a_commit_that_was_not_stored_is_refused() {
     let mut shard = Shard::default();
     let cases = [
