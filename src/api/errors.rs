@@ -150,6 +150,7 @@ pub fn group(error: &GroupError) -> ResponseError {
     match error {
         GroupError::NotAvailable(_) => ResponseError::CoordinatorNotAvailable,
         GroupError::NotCoordinator(_) => ResponseError::NotCoordinator,
+        GroupError::Loading => ResponseError::CoordinatorLoadInProgress,
         GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
         GroupError::UnknownMemberId => ResponseError::UnknownMemberId,
         GroupError::IllegalGeneration { .. } => ResponseError::IllegalGeneration,

@@ -13,12 +13,14 @@ use crate::{
         partition_for,
         shard::{Asked, Shard, ShardError},
     },
+    limits::OPENING_WAIT_MS_MAX,
     partition::{Partition, PartitionError},
 };
 use arc_swap::ArcSwap;
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
 };
 use uuid::Uuid;
 
@@ -128,12 +130,15 @@ impl Broker {
     }
 
     async fn ask_shard(&self, partition: &Arc<Partition>, event: Event) -> Result<Asked<Reply>, GroupError> {
-        // One that has just ended gives the event back.
-        let event = match self.shard(partition)?.try_ask(event).await {
-            Ok(asked) => return Ok(asked),
-            Err(event) => event,
+        let asked = async {
+            // One that has just ended gives the event back.
+            let event = match self.shard(partition)?.try_ask(event).await {
+                Ok(asked) => return Ok(asked),
+                Err(event) => event,
+            };
+            Ok(self.shard(partition)?.ask(event).await?)
         };
-        Ok(self.shard(partition)?.ask(event).await?)
+        within_wait(asked).await
     }
 
     /// The shard over `partition`, started if there is none.
@@ -183,12 +188,12 @@ impl Broker {
         .await;
     }
 
-    /// The metadata has moved on: coordinators whose partition is gone or led elsewhere end.
+    /// The metadata has moved on: coordinators whose partition is gone, led elsewhere or led in another epoch end.
     pub(super) fn groups_follow(&self, table: &Table) {
         let node_id = self.config().node_id;
         self.groups.lock().by_partition.retain(|(topic, index), shard| {
             let partition = table.by_id(*topic).and_then(|topic| topic.partition(*index));
-            if partition.is_none_or(|p| p.leader().0 != node_id) {
+            if partition.is_none_or(|p| p.leader() != (node_id, shard.epoch())) {
                 shard.begin_stop();
             }
             // Until it is over, no other one may start.
@@ -197,7 +202,28 @@ impl Broker {
     }
 }
 
+/// Waits for room in a mailbox so long, then the asker is told to come again: the coordinator loads, or has more to do than it can.
+async fn within_wait<T>(asked: impl Future<Output = Result<T, GroupError>>) -> Result<T, GroupError> {
+    match tokio::time::timeout(Duration::from_millis(OPENING_WAIT_MS_MAX), asked).await {
+        Ok(asked) => asked,
+        Err(_) => Err(GroupError::Loading),
+    }
+}
+
 /// Whether anything was ever written to it, as far as is known without opening it.
 fn has_records(partition: &Partition) -> bool {
     partition.offsets().map_or(true, |offsets| offsets.log_end > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever_for_room() {
+        let begun = tokio::time::Instant::now();
+        assert_eq!(within_wait(std::future::pending::<Result<(), _>>()).await, Err(GroupError::Loading));
+        assert_eq!(begun.elapsed(), Duration::from_millis(OPENING_WAIT_MS_MAX));
+        assert_eq!(within_wait(async { Ok(1) }).await, Ok(1));
+    }
 }

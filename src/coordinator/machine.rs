@@ -39,20 +39,20 @@ pub enum Refusal {
 
 /// What a machine wants done, gathered over one call.
 #[derive(Debug)]
-pub struct Output<M: Machine + ?Sized> {
+pub struct Output<M: Machine> {
     /// Answers that need nothing stored first. They still wait until everything appended before them is settled.
     pub replies: Vec<(Ticket, M::Reply)>,
     /// Records to append, each group of them as one batch (all or nothing), in order; [`Machine::appended`] or [`Machine::refused`] follows for each.
     pub appends: Vec<(Vec<Record>, M::Pending)>,
 }
 
-impl<M: Machine + ?Sized> Default for Output<M> {
+impl<M: Machine> Default for Output<M> {
     fn default() -> Self {
         Output { replies: Vec::new(), appends: Vec::new() }
     }
 }
 
-impl<M: Machine + ?Sized> Output<M> {
+impl<M: Machine> Output<M> {
     /// Answers a question.
     pub fn reply(&mut self, ticket: Ticket, reply: M::Reply) {
         self.replies.push((ticket, reply));
@@ -65,7 +65,9 @@ impl<M: Machine + ?Sized> Output<M> {
 
 /// A keyed state machine. Two kinds of state: *stored* state changes by [`Machine::replay`] only; *soft* state (who waits for what, sessions) changes in any call
 /// and is lost with the shard. No locks, clocks, I/O or randomness inside (what is random comes in with the event).
-pub trait Machine: Send + 'static {
+///
+/// Its default is the empty state.
+pub trait Machine: Default + Send + 'static {
     /// What is asked of it.
     type Event: Send + 'static;
     /// What it answers.
@@ -75,11 +77,16 @@ pub trait Machine: Send + 'static {
     /// Settings in force, read anew for each call.
     type Settings: Send + Sync + 'static;
 
-    /// Applies one record: from the log at load, and after each append that was made. A record that cannot be read is skipped, with what is wrong with it for the log.
+    /// Applies one record: from the log at load, and after each append that was made. A record that cannot be read changes nothing here and is kept as it is, for [`Machine::live`]; the error says for the log what is wrong with it.
     fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now: Now) -> Result<(), String>;
 
     /// The log has been read to its end: time to start timers.
     fn loaded(&mut self, now: Now, settings: &Self::Settings, out: &mut Output<Self>);
+
+    /// Whether `event` need not be handled when nobody waits for its answer any more: it asks only, or its asker has to come again anyway.
+    fn may_skip(_event: &Self::Event) -> bool {
+        false
+    }
 
     /// One question.
     fn handle(

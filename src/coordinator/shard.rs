@@ -25,6 +25,7 @@ use crate::{
 };
 use append::Snapshots;
 use arc_swap::ArcSwap;
+use load::Loaded;
 use std::{
     any::Any,
     collections::{BTreeMap, VecDeque},
@@ -39,6 +40,9 @@ use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Instant, Sleep},
 };
+
+/// Until a shard looks again whether the partition has room for it to wait.
+const PARK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Why a shard did not answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,11 +62,13 @@ pub struct Shard<M: Machine> {
     stop: watch::Sender<bool>,
     /// Ends with the task.
     alive: watch::Receiver<()>,
+    /// Of the partition's leadership that it belongs to.
+    epoch: i32,
 }
 
 impl<M: Machine> Clone for Shard<M> {
     fn clone(&self) -> Self {
-        Shard { mailbox: self.mailbox.clone(), stop: self.stop.clone(), alive: self.alive.clone() }
+        Shard { mailbox: self.mailbox.clone(), stop: self.stop.clone(), alive: self.alive.clone(), epoch: self.epoch }
     }
 }
 
@@ -108,7 +114,8 @@ impl<M: Machine> Shard<M> {
         let (stop, stopped) = watch::channel(false);
         let (living, alive) = watch::channel(());
         let place = partition.clone();
-        let task = Task { env: env.clone(), partition, settings, questions, stopped, snapshot_bytes };
+        let epoch = partition.leader().1;
+        let task = Task { env: env.clone(), partition, epoch, settings, questions, stopped, snapshot_bytes };
         let mut life = Box::pin(task.live(machine));
         let watched = poll_fn(move |cx| match catch_unwind(AssertUnwindSafe(|| life.as_mut().poll(cx))) {
             Ok(poll) => poll,
@@ -121,7 +128,7 @@ impl<M: Machine> Shard<M> {
             watched.await;
             drop(living);
         });
-        Shard { mailbox, stop, alive }
+        Shard { mailbox, stop, alive, epoch }
     }
 
     /// Puts a question into the mailbox, waiting for room: questions of one asker are handled in the order asked.
@@ -143,7 +150,12 @@ impl<M: Machine> Shard<M> {
         self.mailbox.is_closed()
     }
 
-    /// Asks it to end, and does not wait: no more questions are taken, those without an answer are told [`ShardError::NotHere`], and answers that only wait for
+    /// The leader epoch that it began in: under another one it appends nothing and has to end, for others may have written meanwhile.
+    pub fn epoch(&self) -> i32 {
+        self.epoch
+    }
+
+    /// Asks it to end, and does not wait: what is in the mailbox is done once, no more questions are taken, those without an answer are told [`ShardError::NotHere`], and answers that only wait for
     /// the watermark still go when it passes them.
     pub fn begin_stop(&self) {
         self.stop.send_replace(true);
@@ -175,6 +187,8 @@ type Waiting<M> = (i64, Answer<<M as Machine>::Reply>, <M as Machine>::Reply);
 struct Life<M: Machine> {
     env: Env,
     partition: Arc<Partition>,
+    /// Leader epoch that it writes in.
+    epoch: i32,
     machine: M,
     settings: Arc<ArcSwap<M::Settings>>,
     clock: Clock,
@@ -191,6 +205,8 @@ struct Life<M: Machine> {
     timer: Option<(u64, Pin<Box<Sleep>>)>,
     /// End of the log after our last append.
     end: i64,
+    /// The same without snapshots, which say nothing new: what answers wait for.
+    state_end: i64,
     snapshots: Snapshots,
     /// Why it has to end.
     over: Option<ShardError>,
@@ -224,6 +240,7 @@ enum Wake<M: Machine> {
 struct Task<M: Machine> {
     env: Env,
     partition: Arc<Partition>,
+    epoch: i32,
     settings: Arc<ArcSwap<M::Settings>>,
     questions: mpsc::Receiver<Question<M>>,
     stopped: watch::Receiver<bool>,
@@ -233,24 +250,36 @@ struct Task<M: Machine> {
 impl<M: Machine> Task<M> {
     /// The whole life of a shard.
     async fn live(self, machine: M) {
-        let Task { env, partition, settings, mut questions, mut stopped, snapshot_bytes } = self;
+        let Task { env, partition, epoch, settings, mut questions, mut stopped, snapshot_bytes } = self;
         let clock = Clock { env: env.clone(), started: Instant::now() };
         let loaded = tokio::select! {
             biased;
             () = told_to_stop(&mut stopped) => Err(ShardError::NotHere("the coordinator ends".into())),
-            loaded = load::load(&env, &partition, machine, &clock) => loaded,
+            loaded = load::load(&env, &partition, epoch, machine, &clock) => loaded,
         };
-        let (machine, end, log_bytes) = match loaded {
+        let Loaded { mut machine, end, log_bytes, damaged } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {
                 tracing::debug!(topic = %partition.topic().name, partition = partition.index(), %error, "coordinator not loaded");
                 return refuse_all(&mut questions, &error).await;
             }
         };
-        let snapshots = Snapshots::of(&machine, log_bytes, snapshot_bytes);
+        let (now, in_force) = (clock.now(), settings.load_full());
+        // Both look at the whole state.
+        let begin = move || {
+            let mut out = Output::default();
+            machine.loaded(now, &in_force, &mut out);
+            let snapshots = match damaged {
+                false => Snapshots::of(&machine, log_bytes, snapshot_bytes),
+                true => Snapshots::none(),
+            };
+            (machine, out, snapshots)
+        };
+        let (machine, out, snapshots) = env.blocking(begin).await;
         let mut life = Life {
             env,
             partition,
+            epoch,
             machine,
             settings,
             clock,
@@ -262,10 +291,11 @@ impl<M: Machine> Task<M> {
             parked: None,
             timer: None,
             end,
+            state_end: end,
             snapshots,
             over: None,
         };
-        let error = life.serve().await;
+        let error = life.serve(out).await;
         life.finish(error).await;
     }
 }
@@ -274,6 +304,17 @@ impl<M: Machine> Task<M> {
 async fn told_to_stop(stopped: &mut watch::Receiver<bool>) {
     if stopped.wait_for(|stop| *stop).await.is_err() {
         pending().await
+    }
+}
+
+/// Waits until `goal` of the partition has reached `offset`; false = it never will.
+async fn settled(partition: &Partition, goal: Goal, offset: i64) -> bool {
+    loop {
+        let acks = Acks::new();
+        match partition.park(goal, offset, 0, &acks) {
+            Ok(()) => return acks.done().await.is_empty(),
+            Err(_) => tokio::time::sleep(PARK_PAUSE).await,
+        }
     }
 }
 
@@ -286,16 +327,22 @@ async fn refuse_all<M: Machine>(questions: &mut mpsc::Receiver<Question<M>>, err
 }
 
 impl<M: Machine> Life<M> {
-    /// Turn after turn; gives the reason of the end.
-    async fn serve(&mut self) -> ShardError {
+    /// Does what the load wants done, then turn after turn; gives the reason of the end.
+    async fn serve(&mut self, out: Output<M>) -> ShardError {
         let settings = self.settings.load_full();
-        let (mut out, mut effects) = (Output::default(), Effects::default());
-        self.machine.loaded(self.clock.now(), &settings, &mut out);
+        let mut effects = Effects::default();
         self.carry_out(out, &settings, &mut effects).await;
         drop(effects);
         while self.over.is_none() {
             let question = match self.wait().await {
-                Wake::Stop => return ShardError::NotHere("the coordinator ends".into()),
+                Wake::Stop => {
+                    // What was asked before is still done; what would wait longer is told when all else is.
+                    self.questions.close();
+                    while self.over.is_none() && self.turn(None).await {
+                        tokio::task::yield_now().await;
+                    }
+                    return ShardError::NotHere("the coordinator ends".into());
+                }
                 Wake::Left => return ended(),
                 Wake::Settled(false) => return ShardError::NotHere("what was appended was not settled".into()),
                 Wake::Settled(true) | Wake::Tick => None,
@@ -311,20 +358,26 @@ impl<M: Machine> Life<M> {
 
     /// Waits for whatever comes first.
     async fn wait(&mut self) -> Wake<M> {
+        let mut crowded = false;
         if self.parked.is_none()
             && let Some((end, ..)) = self.waiting.front()
         {
             let acks = Acks::new();
-            if self.partition.park(Goal::Watermark, *end, 0, &acks).is_err() {
-                return Wake::Settled(false);
+            match self.partition.park(Goal::Watermark, *end, 0, &acks) {
+                Ok(()) => self.parked = Some(acks.done()),
+                // Too many others wait for this partition.
+                Err(_) => crowded = true,
             }
-            self.parked = Some(acks.done());
         }
         self.set_timer();
         let Life { stopped, parked, timer, questions, .. } = self;
         let settled = async {
             match parked {
                 Some(done) => done.await.is_empty(),
+                None if crowded => {
+                    tokio::time::sleep(PARK_PAUSE).await;
+                    true
+                }
                 None => pending().await,
             }
         };
@@ -383,8 +436,12 @@ impl<M: Machine> Life<M> {
             && let Some(Question { event, answer }) = question.take().or_else(|| self.questions.try_recv().ok())
         {
             room -= 1;
-            if self.open.len() + self.waiting.len() >= COORDINATOR_OPEN_MAX {
-                let _ = answer.send(Err(ShardError::NotAvailable("too many wait for this coordinator".into())));
+            if answer.is_closed() && M::may_skip(&event) {
+                continue;
+            }
+            // Those that the machine lets wait are its own to bound: they keep nobody else from an answer.
+            if self.waiting.len() >= COORDINATOR_OPEN_MAX {
+                let _ = answer.send(Err(ShardError::NotAvailable("too many answers wait for the disk".into())));
                 continue;
             }
             self.next_ticket += 1;
@@ -395,7 +452,7 @@ impl<M: Machine> Life<M> {
             self.carry_out(out, &settings, &mut effects).await;
         }
         if self.over.is_none() {
-            self.snapshot(&mut effects);
+            self.snapshot(&mut effects).await;
         }
         room == 0
     }
@@ -428,11 +485,11 @@ impl<M: Machine> Life<M> {
                 tracing::error!(?ticket, "an answer to nobody");
                 continue;
             };
-            if self.partition.has_reached(Goal::Watermark, self.end) {
+            if self.partition.has_reached(Goal::Watermark, self.state_end) {
                 // Who went away does not want it.
                 let _ = answer.send(Ok(reply));
             } else {
-                self.waiting.push_back((self.end, answer, reply));
+                self.waiting.push_back((self.state_end, answer, reply));
             }
         }
     }
@@ -456,9 +513,7 @@ impl<M: Machine> Life<M> {
         self.parked = None;
         self.release();
         while let Some((end, ..)) = self.waiting.front() {
-            let acks = Acks::new();
-            let parked = self.partition.park(Goal::Watermark, *end, 0, &acks);
-            if parked.is_err() || !acks.done().await.is_empty() {
+            if !settled(&self.partition, Goal::Watermark, *end).await {
                 break;
             }
             self.release();

@@ -13,6 +13,9 @@ pub enum GroupError {
     /// NOT_COORDINATOR: led elsewhere, or what was appended was lost before it was settled. The client looks the coordinator up anew.
     #[error("not the coordinator of this group: {0}")]
     NotCoordinator(String),
+    /// COORDINATOR_LOAD_IN_PROGRESS: it reads its log, or its mailbox has been full for long. The client tries again.
+    #[error("the coordinator is loading")]
+    Loading,
     #[error("the group id is not valid")]
     InvalidGroupId,
     #[error("no such member")]

@@ -80,6 +80,15 @@ impl Machine for Groups {
         classic::loaded(self, now, settings, out);
     }
 
+    fn may_skip(event: &Event) -> bool {
+        match event {
+            Event::Join(_) | Event::Sync(_) | Event::Heartbeat(_) | Event::Fetch(_) => true,
+            Event::Describe { .. } | Event::List | Event::ExpiryCandidates | Event::Topics => true,
+            Event::Leave(_) | Event::Commit(_) | Event::Delete { .. } | Event::DeleteOffsets { .. } => false,
+            Event::Expire(_) | Event::TopicsDeleted(_) => false,
+        }
+    }
+
     fn handle(&mut self, ticket: Ticket, event: Event, now: Now, settings: &GroupSettings, out: &mut Output<Self>) {
         match event {
             Event::Join(_) | Event::Sync(_) | Event::Heartbeat(_) | Event::Leave(_) => {

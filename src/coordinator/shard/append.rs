@@ -1,13 +1,10 @@
 //! What a shard appends: the batches its machine wants, and its whole state from time to time.
 
-use super::{Life, ShardError};
+use super::{Life, ShardError, settled};
 use crate::{
     coordinator::machine::{Machine, Now, Record, Refusal},
     limits::COORDINATOR_SNAPSHOT_BATCH_BYTES,
-    partition::{
-        Effects, Partition, PartitionError,
-        waiters::{Acks, Goal},
-    },
+    partition::{Effects, Partition, PartitionError, waiters::Goal},
 };
 use millstream_storage::{Batch, record::BatchBuilder};
 use std::sync::Arc;
@@ -44,6 +41,11 @@ impl Snapshots {
         snapshots
     }
 
+    /// For a log that holds what the machine does not: nothing may take its place.
+    pub fn none() -> Snapshots {
+        Snapshots { since_bytes: 0, size_bytes: 0, due_bytes: u64::MAX, period_bytes: u64::MAX }
+    }
+
     fn set_due(&mut self) {
         self.due_bytes = self.period_bytes.max(2 * self.size_bytes);
     }
@@ -68,9 +70,11 @@ fn refusal(e: &PartitionError) -> (Refusal, bool) {
     match e {
         PartitionError::NotEnoughReplicas { .. } => (Refusal::NotEnoughReplicas, false),
         PartitionError::DiskFull(_) => (Refusal::DiskFull, false),
-        PartitionError::NotLeader { .. } | PartitionError::Deleted | PartitionError::Stopping => {
-            (Refusal::NotHere(e.to_string()), true)
-        }
+        PartitionError::NotLeader { .. }
+        | PartitionError::FencedLeaderEpoch { .. }
+        | PartitionError::UnknownLeaderEpoch { .. }
+        | PartitionError::Deleted
+        | PartitionError::Stopping => (Refusal::NotHere(e.to_string()), true),
         e => (Refusal::NotHere(e.to_string()), false),
     }
 }
@@ -94,7 +98,10 @@ impl<M: Machine> Life<M> {
         let bytes = batch.build();
         for _ in 0..OPENINGS_MAX {
             let opened = match self.put(&bytes, wall_ms, effects) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    self.state_end = self.end;
+                    return Ok(());
+                }
                 Err(PartitionError::NotOpen) => {
                     // Nobody waits for us longer than needed.
                     drop(std::mem::take(effects));
@@ -120,6 +127,8 @@ impl<M: Machine> Life<M> {
 
     /// Appends one batch.
     fn put(&mut self, bytes: &[u8], wall_ms: i64, effects: &mut Effects) -> Result<(), PartitionError> {
+        // Another epoch of ours is not this one: others may have written between.
+        self.partition.check_leader(self.epoch)?;
         let header = Batch::parse(bytes)?;
         let appended = self.partition.append_as_leader(bytes, &header, -1, wall_ms, effects)?;
         self.end = appended.base_offset + i64::from(header.record_count);
@@ -139,12 +148,17 @@ impl<M: Machine> Life<M> {
     }
 
     /// Writes the whole state to the log if enough came together since the last time. The log below goes when this is settled.
-    pub(super) fn snapshot(&mut self, effects: &mut Effects) {
+    pub(super) async fn snapshot(&mut self, effects: &mut Effects) {
         if !self.snapshots.is_due() {
             return;
         }
         let first = self.end;
         let before_bytes = self.snapshots.since_bytes;
+        if !self.partition.is_open() {
+            // Idle since the load. Nobody waits for us longer than needed.
+            drop(std::mem::take(effects));
+            let _ = self.partition.open().await;
+        }
         match self.put_state(effects) {
             Ok(()) => {
                 self.snapshots.size_bytes = self.snapshots.since_bytes - before_bytes;
@@ -195,12 +209,13 @@ impl<M: Machine> Life<M> {
     fn delete_below(&self, first: i64) {
         let (env, partition, end) = (self.env.clone(), self.partition.clone(), self.end);
         self.env.spawn("delete below a snapshot", async move {
-            let acks = Acks::new();
-            let goals = [Goal::Watermark, Goal::Durable];
-            let parked = goals.iter().try_for_each(|goal| partition.park(*goal, end, 0, &acks));
-            if parked.is_err() || !acks.done().await.is_empty() {
-                return;
+            for goal in [Goal::Watermark, Goal::Durable] {
+                if !settled(&partition, goal, end).await {
+                    return;
+                }
             }
+            // An idle log may have been closed meanwhile.
+            let _ = partition.open().await;
             let deleting: Arc<Partition> = partition.clone();
             if let Err(e) = env.blocking(move || deleting.delete_records(first)).await {
                 tracing::warn!(topic = %partition.topic().name, partition = partition.index(), error = %e, "log below a snapshot stays");

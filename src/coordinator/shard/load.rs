@@ -2,15 +2,12 @@
 //!
 //! What is damaged is left out with an error in the log: one batch lost is better than every group of the partition.
 
-use super::{Clock, ShardError};
+use super::{Clock, ShardError, settled};
 use crate::{
     Env,
     coordinator::machine::{Machine, Now},
     limits::{COORDINATOR_LOAD_STEP_BYTES, UNPACKED_BATCH_BYTES_MAX},
-    partition::{
-        Partition, PartitionError,
-        waiters::{Acks, Goal},
-    },
+    partition::{Partition, PartitionError, waiters::Goal},
     wire::codec,
 };
 use millstream_storage::{
@@ -28,13 +25,26 @@ const COMPLAINTS_MAX: u64 = 10;
 /// Reads made again because of damage further on, which is found once.
 const READ_ATTEMPTS: usize = 1000;
 
-/// Reads the log into `machine`; gives it with the log's end and bytes. Returns when all that was read is settled.
+/// What a load gives.
+#[derive(Debug)]
+pub(super) struct Loaded<M> {
+    pub machine: M,
+    /// The log's end.
+    pub end: i64,
+    /// Of the log.
+    pub log_bytes: u64,
+    /// Something could not be read: only the log has it.
+    pub damaged: bool,
+}
+
+/// Reads the log into `machine`, which is empty, as the leader of `epoch`. Returns when all that was read is settled.
 pub(super) async fn load<M: Machine>(
     env: &Env,
     partition: &Arc<Partition>,
+    epoch: i32,
     mut machine: M,
     clock: &Clock,
-) -> Result<(M, i64, u64), ShardError> {
+) -> Result<Loaded<M>, ShardError> {
     let begun = Instant::now();
     if !partition.has_reached(Goal::Watermark, 0) {
         // What was appended before its failure would never be settled.
@@ -43,10 +53,9 @@ pub(super) async fn load<M: Machine>(
             false => ShardError::NotAvailable("the partition takes no more writes".into()),
         });
     }
-    partition.check_leader(-1).map_err(|e| not_served(&e))?;
+    partition.check_leader(epoch).map_err(|e| not_served(&e))?;
     let mut reader = partition.opened_reader().await.map_err(|e| not_served(&e))?;
     let mut replay = Replay::new(&reader, &partition.topic().name, partition.index());
-    let end = reader.log_end();
     while !replay.is_done() {
         let (from, now, step_reader) = (replay.at, clock.now(), reader.clone());
         let step = move || {
@@ -63,9 +72,8 @@ pub(super) async fn load<M: Machine>(
             Err(_) => {}
         }
     }
-    let acks = Acks::new();
-    let parked = partition.park(Goal::Watermark, end, 0, &acks);
-    if parked.is_err() || !acks.done().await.is_empty() {
+    let end = replay.end;
+    if !settled(partition, Goal::Watermark, end).await {
         return Err(ShardError::NotAvailable("the log's end was not settled".into()));
     }
     if end > 0 {
@@ -79,23 +87,32 @@ pub(super) async fn load<M: Machine>(
             "coordinator loaded"
         );
     }
-    Ok((machine, end, replay.bytes))
+    if replay.is_damaged {
+        tracing::error!(
+            topic = %partition.topic().name,
+            partition = partition.index(),
+            "the coordinator's log is damaged: its state is not written anew, and nothing of the log is deleted"
+        );
+    }
+    Ok(Loaded { machine, end, log_bytes: replay.bytes, damaged: replay.is_damaged })
 }
 
 /// What a partition's refusal to be read means to askers.
 fn not_served(e: &PartitionError) -> ShardError {
     let why: Arc<str> = e.to_string().into();
     match e {
-        PartitionError::NotLeader { .. } | PartitionError::Deleted | PartitionError::Stopping => {
-            ShardError::NotHere(why)
-        }
+        PartitionError::NotLeader { .. }
+        | PartitionError::FencedLeaderEpoch { .. }
+        | PartitionError::UnknownLeaderEpoch { .. }
+        | PartitionError::Deleted
+        | PartitionError::Stopping => ShardError::NotHere(why),
         _ => ShardError::NotAvailable(why),
     }
 }
 
 /// How far a load has come.
 #[derive(Debug)]
-struct Replay {
+pub(super) struct Replay {
     /// For the log.
     topic: Arc<str>,
     partition: i32,
@@ -109,6 +126,8 @@ struct Replay {
     pub records: u64,
     /// Records and batches that were left out.
     pub skipped: u64,
+    /// A batch or part of one could not be read.
+    pub is_damaged: bool,
     /// First offset of the damage that is being passed over.
     damaged_from: Option<i64>,
 }
@@ -116,16 +135,20 @@ struct Replay {
 impl Replay {
     /// Of the log that `reader` shows, up to its end now.
     pub fn new(reader: &LogReader, topic: &Arc<str>, partition: i32) -> Replay {
-        let (start, end) = (reader.log_start(), reader.log_end());
+        Replay { end: reader.log_end(), ..Replay::over(topic.clone(), partition, reader.log_start()) }
+    }
+
+    fn over(topic: Arc<str>, partition: i32, start: i64) -> Replay {
         Replay {
-            topic: topic.clone(),
+            topic,
             partition,
             start,
             at: start,
-            end,
+            end: start,
             bytes: 0,
             records: 0,
             skipped: 0,
+            is_damaged: false,
             damaged_from: None,
         }
     }
@@ -144,7 +167,14 @@ impl Replay {
                 // Nothing below the end: what was there has been compacted away.
                 Ok(None) => self.at = self.end,
                 Err(storage::Error::Corrupt { .. }) => self.damaged(),
-                Err(storage::Error::OffsetOutOfRange { start, .. }) if start > self.at => self.at = start,
+                Err(storage::Error::OffsetOutOfRange { start, .. }) if start > self.at => {
+                    // What was between may have taken back what was read before.
+                    tracing::info!(topic = %self.topic, partition = self.partition, start, "the log was cut while it was read: once more");
+                    *machine = M::default();
+                    *self =
+                        Replay { end: self.end.max(start), ..Replay::over(self.topic.clone(), self.partition, start) };
+                    return Ok(());
+                }
                 Err(e) => return Err(e),
             }
         }
@@ -155,6 +185,7 @@ impl Replay {
     fn damaged(&mut self) {
         if self.damaged_from.is_none() {
             self.damaged_from = Some(self.at);
+            self.is_damaged = true;
             self.skipped += 1;
             tracing::error!(
                 topic = %self.topic, partition = self.partition, offset = self.at,
@@ -191,14 +222,20 @@ impl Replay {
             0 => None,
             codec => match codec::unpack(codec, payload, UNPACKED_BATCH_BYTES_MAX) {
                 Some(unpacked) => Some(unpacked),
-                None => return self.complain(batch.base_offset, "the batch cannot be unpacked"),
+                None => {
+                    self.is_damaged = true;
+                    return self.complain(batch.base_offset, "the batch cannot be unpacked");
+                }
             },
         };
         for record in record::records(unpacked.as_deref().unwrap_or(payload), batch.record_count) {
             match record {
                 Ok(record) if record.offset(batch) < self.start => {}
                 Ok(record) => self.record(batch, &record, machine, now),
-                Err(e) => return self.complain(batch.base_offset, &e.to_string()),
+                Err(e) => {
+                    self.is_damaged = true;
+                    return self.complain(batch.base_offset, &e.to_string());
+                }
             }
         }
     }

@@ -7,6 +7,7 @@ use crate::{
         group,
         machine::{Record, Refusal},
     },
+    metadata::PartitionFacts,
     partition::tests::{NOW, World, simulated},
 };
 use millstream_storage::{
@@ -70,6 +71,11 @@ impl Machine for Toy {
     }
 
     fn loaded(&mut self, _: Now, (): &(), _: &mut Output<Self>) {}
+
+    fn may_skip(event: &Do) -> bool {
+        // Told apart from `Set`, which nothing skips.
+        matches!(event, Do::Large(_))
+    }
 
     fn handle(&mut self, ticket: Ticket, event: Do, now: Now, (): &(), out: &mut Output<Self>) {
         match event {
@@ -316,26 +322,96 @@ async fn a_deleted_topic_ends_the_shard() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_answers_who_waits_and_appends_nothing_after() {
+async fn a_stop_does_what_was_asked_before_and_nothing_after() {
     let world = simulated(&SimDisk::new(), &[]);
     let partition = world.partition();
     let shard = start(&world, &partition, NEVER);
     let waits = shard.ask(Do::Ignore).await.unwrap();
     ask(&shard, set("a", 1)).await.unwrap().unwrap();
-    let stored = shard.ask(set("a", 2)).await.unwrap();
-    // Lets the shard append it; whether it is durable by then, the stop waits for.
-    while log_end(&partition) < 2 {
-        tokio::task::yield_now().await;
+    let mut asked = Vec::new();
+    for n in 2..200 {
+        asked.push(shard.ask(set("a", n)).await.unwrap());
     }
-    shard.begin_stop();
-    let late = shard.ask(set("a", 3)).await;
+    let parks = shard.ask(Do::Ignore).await.unwrap();
     shard.stop().await;
-    assert_eq!(stored.answer().await.unwrap().unwrap(), map(&[("a", 2)]));
-    assert!(matches!(waits.answer().await, Err(ShardError::NotHere(_))));
-    if let Ok(late) = late {
-        assert!(matches!(late.answer().await, Err(ShardError::NotHere(_))));
+    assert!(matches!(ask(&shard, set("a", 1000)).await, Err(ShardError::NotHere(_))));
+    for one in asked {
+        one.answer().await.unwrap().unwrap();
     }
-    assert_eq!(log_end(&partition), 2);
+    assert!(matches!(waits.answer().await, Err(ShardError::NotHere(_))));
+    assert!(matches!(parks.answer().await, Err(ShardError::NotHere(_))));
+    assert_eq!(log_end(&partition), 199);
+}
+
+#[tokio::test(start_paused = true)]
+async fn those_that_wait_for_long_keep_nobody_from_an_answer() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let shard = start(&world, &world.partition(), NEVER);
+    let mut parked = Vec::new();
+    for _ in 0..=COORDINATOR_OPEN_MAX {
+        parked.push(shard.ask(Do::Ignore).await.unwrap());
+    }
+    assert_eq!(ask(&shard, set("a", 1)).await.unwrap().unwrap(), map(&[("a", 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_waits_for_any_more_is_skipped_where_it_may_be() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let shard = start(&world, &world.partition(), NEVER);
+    // Not handled before this task waits.
+    drop(shard.ask(Do::Large(30)).await.unwrap());
+    drop(shard.ask(set("a", 1)).await.unwrap());
+    assert_eq!(ask(&shard, Do::Get).await.unwrap().unwrap(), map(&[("a", 1)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_epoch_ends_the_shard() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let partition = world.partition();
+    let shard = start(&world, &partition, NEVER);
+    ask(&shard, set("a", 1)).await.unwrap().unwrap();
+    let again =
+        PartitionFacts { replicas: [1].into(), isr: [1].into(), leader: 1, leader_epoch: 5, partition_epoch: 2 };
+    partition.set_facts(&again);
+    assert!(matches!(ask(&shard, set("a", 2)).await, Ok(Err(Refusal::NotHere(_))) | Err(ShardError::NotHere(_))));
+    shard.stop().await;
+    assert_eq!(log_end(&partition), 1);
+    let shard = start(&world, &partition, NEVER);
+    assert_eq!((shard.epoch(), ask(&shard, Do::Get).await.unwrap().unwrap()), (5, map(&[("a", 1)])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_waits_its_turn_where_too_many_others_wait() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let partition = world.partition();
+    let shard = start(&world, &partition, NEVER);
+    ask(&shard, set("a", 1)).await.unwrap().unwrap();
+    // Never reached: they leave no room until their partition fails.
+    let acks = Acks::new();
+    while partition.park(Goal::Watermark, i64::MAX, 0, &acks).is_ok() {}
+    assert_eq!(ask(&shard, set("a", 2)).await.unwrap().unwrap(), map(&[("a", 2)]));
+    let last = shard.ask(set("a", 3)).await.unwrap();
+    shard.stop().await;
+    assert_eq!(last.answer().await.unwrap().unwrap(), map(&[("a", 3)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_cut_while_it_is_read_is_read_from_its_new_start() {
+    let world = simulated(&SimDisk::new(), &[]);
+    let partition = world.partition();
+    let shard = start(&world, &partition, NEVER);
+    for n in 0..4 {
+        ask(&shard, set(&format!("k{n}"), n)).await.unwrap().unwrap();
+    }
+    let reader = partition.opened_reader().await.unwrap();
+    let mut replay = load::Replay::new(&reader, &partition.topic().name, 0);
+    partition.delete_records(2).unwrap();
+    // Read before; what took it back was between.
+    let mut toy = Toy { numbers: map(&[("gone", 1)]), ..Toy::default() };
+    while !replay.is_done() {
+        replay.step(&reader, &mut toy, Now::default()).unwrap();
+    }
+    assert_eq!(toy.numbers, map(&[("k2", 2), ("k3", 3)]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -470,11 +546,18 @@ async fn a_damaged_batch_costs_itself_only() {
     let at: usize = sizes[..4].iter().sum();
     disk.flip_bit(&log, (at + HEADER_BYTES + 2) as u64, 3).unwrap();
     let world = simulated(&disk.kill(), &[]);
-    let shard = start(&world, &world.partition(), NEVER);
+    let partition = world.partition();
+    let shard = start(&world, &partition, 500);
     let got = ask(&shard, Do::Get).await.unwrap().unwrap();
     let expected: BTreeMap<String, i64> = (0..10).filter(|n| *n != 4).map(|n| (format!("k{n}"), n)).collect();
     assert_eq!(got, expected);
     assert_eq!(ask(&shard, set("k4", 44)).await.unwrap().unwrap()["k4"], 44);
+    // Nothing takes the place of what only the log has.
+    for n in 0..40 {
+        ask(&shard, set("k5", n)).await.unwrap().unwrap();
+    }
+    shard.stop().await;
+    assert_eq!((partition.offsets().unwrap().log_start, log_end(&partition)), (0, 51), "no snapshot");
 }
 
 /// One life: what was answered before must be there; then more is set until the power goes. Gives the name's numbers answered last, and those sent.
