@@ -1,6 +1,6 @@
 //! What a node was started with: file, environment, command line, each over the one before.
 
-use super::{Config, Effect, Source, broker_definition, broker_definitions, check};
+use super::{Config, Dynamic, Effect, Source, broker_definition, broker_definitions, check};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 const KAFKA: &str = "127.0.0.1:9092";
@@ -156,6 +156,13 @@ impl Config {
         {
             return Err(format!("process.roles={roles}: a node is always both, broker and controller"));
         }
+        let groups = self.broker(&Dynamic::default()).groups;
+        if groups.session_timeout_min_ms > groups.session_timeout_max_ms {
+            return Err(format!(
+                "group.min.session.timeout.ms={} is above group.max.session.timeout.ms={}: no member could join",
+                groups.session_timeout_min_ms, groups.session_timeout_max_ms
+            ));
+        }
         if let Some(http) = self.given_text("millstream.http") {
             host_port(http)?;
             self.http = http.to_owned();
@@ -271,7 +278,6 @@ fn of_variable(variable: &str) -> Result<Option<&'static str>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Dynamic;
 
     fn load(file: &str, environment: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<Config, String> {
         let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
@@ -290,6 +296,13 @@ mod tests {
         assert_eq!(after.given["log.retention.ms"].0, "5000");
         assert!(!after.given.contains_key("message.max.bytes"));
         assert_eq!(before.reloaded(&before).1, Vec::<String>::new());
+    }
+
+    #[test]
+    fn bounds_that_no_member_could_meet_are_refused() {
+        let said =
+            load("group.min.session.timeout.ms=7000\ngroup.max.session.timeout.ms=6000\n", &[], &[]).unwrap_err();
+        assert!(said.contains("group.min.session.timeout.ms=7000"), "{said}");
     }
 
     #[test]
