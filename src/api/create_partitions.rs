@@ -1,6 +1,7 @@
 //! CreatePartitions (37), v0–3: topics grow, all those of one request in one proposal.
 //!
-//! v2 is flexible. Every topic asked for is answered. New partitions take records at once.
+//! v2 is flexible. Every topic asked for is answered. New partitions take records at once. Kafka's internal topics do not grow (INVALID_REQUEST; Kafka grows them): which partition, so
+//! which coordinator, a group belongs to follows from their number, and nearly every group would be sent to one that knows nothing of it.
 
 use super::{
     Outcome, Request,
@@ -60,6 +61,10 @@ fn plan(image: &Image, topic: &CreatePartitionsTopic, seed: u64, before: usize) 
     let Some(found) = image.topic(&topic.name) else {
         return Err(Fault::new(ResponseError::UnknownTopicOrPartition, "this server has no such topic"));
     };
+    if topics::is_internal(&found.name) {
+        let why = format!("{} cannot grow: groups would be sought where their state is not", found.name);
+        return Err(Fault::new(ResponseError::InvalidRequest, why));
+    }
     let have = found.partitions.len();
     let wanted = usize::try_from(topic.count).unwrap_or(0);
     if wanted <= have {
@@ -118,5 +123,13 @@ mod tests {
         let new = plan(&image, &by_hand(4, &[&[1], &[2]]), 0, 0).unwrap();
         assert_eq!((new.first, new.assignments), (2, vec![vec![1], vec![2]]));
         assert_eq!(plan(&image, &asked("t", 5), 0, 0).unwrap().assignments.len(), 3);
+    }
+
+    #[test]
+    fn topics_of_coordinators_do_not_grow() {
+        let image = with_topic(&cluster(1), "__consumer_offsets", 3);
+        let name = topics::topic_name("__consumer_offsets");
+        let asked = CreatePartitionsTopic::default().with_name(name).with_count(4).with_assignments(None);
+        assert_eq!(plan(&image, &asked, 0, 0).map_err(|f| f.error), Err(ResponseError::InvalidRequest));
     }
 }
