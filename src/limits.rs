@@ -78,6 +78,8 @@ pub const TOPIC_NAME_BYTES_MAX: usize = 249;
 pub const GROUPS_PER_REQUEST_MAX: usize = 100_000;
 /// Partitions of one request about committed offsets.
 pub const OFFSETS_PER_REQUEST_MAX: usize = 100_000;
+/// Text beside a committed offset, bytes, whatever `offset.metadata.max.bytes` says (OffsetFetch before v6 has 16 bits for its length).
+pub const OFFSET_METADATA_BYTES_MAX: usize = i16::MAX as usize;
 /// Waiters (long polls, parked acknowledgements) of one partition.
 pub const WAITERS_PER_PARTITION_MAX: usize = 100_000;
 /// Proposals that wait for the metadata log.

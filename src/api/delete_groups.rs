@@ -13,7 +13,6 @@ use crate::{
     wire::newer::{self, As, DeleteGroupsRequest},
 };
 use kafka_protocol::messages::{DeleteGroupsResponse, GroupId, delete_groups_response::DeletableGroupResult};
-use std::collections::HashSet;
 
 pub(super) async fn handle(request: Request<'_>, As(message): DeleteGroupsRequest) -> Outcome {
     let (broker, header) = (request.broker.clone(), request.header);
@@ -21,7 +20,7 @@ pub(super) async fn handle(request: Request<'_>, As(message): DeleteGroupsReques
         return Outcome::Close(CloseReason::Unreadable(format!("{} groups", message.groups_names.len())));
     }
     let question = |id: &GroupId| (kept(id), Event::Delete { group: kept(id) });
-    let mut left = distinct(message.groups_names).into_iter();
+    let mut left = groups::distinct(message.groups_names).into_iter();
     let mut asked = groups::ask_some(&broker, &mut left, question).await;
     Outcome::Later(Box::pin(async move {
         let mut results = Vec::with_capacity(asked.len() + left.len());
@@ -42,21 +41,4 @@ pub(super) async fn handle(request: Request<'_>, As(message): DeleteGroupsReques
             _ => reply::message(&header, &response),
         }
     }))
-}
-
-fn distinct(ids: Vec<GroupId>) -> Vec<GroupId> {
-    let mut seen = HashSet::with_capacity(ids.len());
-    ids.into_iter().filter(|id| seen.insert(id.clone())).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::api::topics::text;
-
-    #[test]
-    fn a_group_named_twice_is_asked_about_once_in_its_first_place() {
-        let ids = |names: &str| names.chars().map(|c| GroupId(text(&c.to_string()))).collect::<Vec<_>>();
-        assert_eq!(distinct(ids("abacb")), ids("abc"));
-    }
 }

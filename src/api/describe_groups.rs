@@ -1,17 +1,17 @@
 //! DescribeGroups (key 15): state and members of classic groups.
 //!
 //! Served: v0–6. v1+ throttle time, v3+ authorized operations, v4+ instance ids, v5+ tagged fields, v6 a group that is not known is GROUP_ID_NOT_FOUND with a sentence (before, it is
-//! Dead without an error).
+//! Dead without an error). A group named twice is answered once; one that the answer has no room for is told to be asked about anew.
 
 use super::{
     CloseReason, Outcome, Request,
-    errors::{self, Fault, ResponseError},
-    groups::{self, GROUP_OPERATIONS, kept},
+    errors::{self, Fault},
+    groups::{self, GROUP_OPERATIONS, Room, kept},
     reply, topics,
 };
 use crate::{
     coordinator::group::{Description, Event, GroupError, MemberDescription, Reply, State},
-    limits::{GROUPS_PER_REQUEST_MAX, REPLY_BYTES_MAX},
+    limits::GROUPS_PER_REQUEST_MAX,
 };
 use kafka_protocol::messages::{
     DescribeGroupsRequest, DescribeGroupsResponse, GroupId,
@@ -26,11 +26,11 @@ pub(super) async fn handle(request: Request<'_>, message: DescribeGroupsRequest)
     }
     let operations = if message.include_authorized_operations { GROUP_OPERATIONS } else { topics::NOT_ASKED };
     let question = |id: &GroupId| (kept(id), Event::Describe { group: kept(id) });
-    let mut left = message.groups.into_iter();
+    let mut left = groups::distinct(message.groups).into_iter();
     let mut asked = groups::ask_some(&broker, &mut left, question).await;
     Outcome::Later(Box::pin(async move {
         let mut described = Vec::with_capacity(asked.len() + left.len());
-        let mut bytes = 0;
+        let mut room = Room::new();
         while !asked.is_empty() {
             for (id, asked) in asked {
                 let found = groups::answer(asked, |reply| match reply {
@@ -38,8 +38,10 @@ pub(super) async fn handle(request: Request<'_>, message: DescribeGroupsRequest)
                     _ => None,
                 });
                 let found = found.await;
-                bytes += found.as_ref().map_or(0, size_bytes);
-                described.push(if bytes <= REPLY_BYTES_MAX { one(id, found, version, operations) } else { full(id) });
+                described.push(match room.take(found.as_ref().map_or(0, size_bytes)) {
+                    Ok(()) => one(id, found, version, operations),
+                    Err(error) => DescribedGroup::default().with_group_id(id).with_error_code(error.code()),
+                });
             }
             asked = groups::ask_some(&broker, &mut left, question).await;
         }
@@ -49,12 +51,12 @@ pub(super) async fn handle(request: Request<'_>, message: DescribeGroupsRequest)
 
 /// About what a group takes in the answer.
 fn size_bytes(group: &Description) -> usize {
-    group.members.iter().map(|m| 200 + m.metadata.len() + m.assignment.len()).sum()
-}
-
-/// The answer is large enough: retriable, so that clients ask for the rest.
-fn full(id: GroupId) -> DescribedGroup {
-    DescribedGroup::default().with_group_id(id).with_error_code(ResponseError::CoordinatorLoadInProgress.code())
+    let member = |m: &MemberDescription| {
+        let texts = [&m.member_id, &m.caller.client_id, &m.caller.client_host];
+        let texts = texts.into_iter().chain(&m.instance_id).map(|text| text.len()).sum::<usize>();
+        200 + texts + m.metadata.len() + m.assignment.len()
+    };
+    200 + group.protocol_type.len() + group.protocol.len() + group.members.iter().map(member).sum::<usize>()
 }
 
 fn one(id: GroupId, found: Result<Description, GroupError>, version: i16, operations: i32) -> DescribedGroup {
@@ -97,6 +99,9 @@ fn member(member: MemberDescription, version: i16) -> DescribedGroupMember {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinator::group::Caller;
+    use bytes::Bytes;
+    use kafka_protocol::protocol::Encodable;
 
     fn id() -> GroupId {
         GroupId(topics::text("g"))
@@ -110,6 +115,28 @@ mod tests {
             assert_eq!(shown.error_code, if version < 6 { 0 } else { 69 });
             assert_eq!(shown.error_message.is_some(), version >= 6);
         }
+    }
+
+    #[test]
+    fn all_that_is_shown_of_members_counts() {
+        let member = MemberDescription {
+            member_id: "m".repeat(1000).into(),
+            instance_id: Some("i".repeat(2000).into()),
+            caller: Caller { client_id: "c".repeat(4000).into(), client_host: "h".repeat(100).into() },
+            metadata: Bytes::from(vec![0; 10_000]),
+            assignment: Bytes::from(vec![0; 20_000]),
+        };
+        let group = Description {
+            group: "g".into(),
+            state: State::Stable,
+            protocol_type: "consumer".into(),
+            protocol: "range".into(),
+            members: vec![member; 50],
+        };
+        let counted = size_bytes(&group);
+        let shown = DescribeGroupsResponse::default().with_groups(vec![one(id(), Ok(group), 6, GROUP_OPERATIONS)]);
+        let encoded = shown.compute_size(6).unwrap();
+        assert!(counted >= encoded && counted < encoded + 50 * 300, "{counted} counted, {encoded} encoded");
     }
 
     #[test]

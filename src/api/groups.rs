@@ -13,9 +13,12 @@ use crate::{
         group::{Caller, Event, GroupError, Reply},
         shard::Asked,
     },
+    limits::REPLY_BYTES_MAX,
     wire::header::RequestHeader,
 };
+use kafka_protocol::messages::GroupId;
 use std::{
+    collections::HashSet,
     net::{IpAddr, SocketAddr},
     sync::Arc,
 };
@@ -67,6 +70,36 @@ pub fn fetch_error(error: &GroupError) -> ResponseError {
     }
 }
 
+/// Each group once, in the place of its first mention: naming one again costs the asker a few bytes, and may cost the answer megabytes.
+pub fn distinct(ids: Vec<GroupId>) -> Vec<GroupId> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    ids.into_iter().filter(|id| seen.insert(id.clone())).collect()
+}
+
+/// What an answer has room for, [`REPLY_BYTES_MAX`] in all (by estimates of what its parts take).
+#[derive(Debug)]
+pub struct Room {
+    left_bytes: usize,
+}
+
+impl Room {
+    /// An answer with nothing in it yet.
+    pub fn new() -> Room {
+        Room { left_bytes: REPLY_BYTES_MAX }
+    }
+
+    /// Takes what a part of `bytes` needs. Where there is no room: COORDINATOR_LOAD_IN_PROGRESS, retriable, so that clients ask for that part anew; INVALID_REQUEST, which
+    /// they do not repeat, for a part that no answer has room for.
+    pub fn take(&mut self, bytes: usize) -> Result<(), ResponseError> {
+        if bytes > REPLY_BYTES_MAX {
+            return Err(ResponseError::InvalidRequest);
+        }
+        let left = self.left_bytes.checked_sub(bytes).ok_or(ResponseError::CoordinatorLoadInProgress)?;
+        self.left_bytes = left;
+        Ok(())
+    }
+}
+
 /// Who calls, as the coordinator keeps it.
 pub fn caller(header: &RequestHeader, connection: &Connection) -> Caller {
     Caller {
@@ -94,6 +127,22 @@ pub fn kept(text: &str) -> Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::topics::text;
+
+    #[test]
+    fn a_group_named_twice_is_asked_about_once_in_its_first_place() {
+        let ids = |names: &str| names.chars().map(|c| GroupId(text(&c.to_string()))).collect::<Vec<_>>();
+        assert_eq!(distinct(ids("abacb")), ids("abc"));
+    }
+
+    #[test]
+    fn an_answer_takes_what_it_has_room_for() {
+        let mut room = Room::new();
+        assert_eq!(room.take(REPLY_BYTES_MAX + 1), Err(ResponseError::InvalidRequest), "asking again would not help");
+        assert_eq!(room.take(REPLY_BYTES_MAX - 1), Ok(()));
+        assert_eq!(room.take(2), Err(ResponseError::CoordinatorLoadInProgress));
+        assert_eq!((room.take(1), room.take(1)), (Ok(()), Err(ResponseError::CoordinatorLoadInProgress)));
+    }
 
     #[test]
     fn hosts_look_as_in_java() {

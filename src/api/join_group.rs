@@ -1,7 +1,7 @@
 //! JoinGroup (key 11): a member comes to a classic group, or comes back at a rebalance.
 //!
 //! Served: v0–9. v0 has no rebalance timeout: it is the session timeout. v1+ rebalance timeout, v2+ throttle time, v4+ a member without id is given one first (KIP-394),
-//! v5+ instance ids (KIP-345), v6 tagged fields, v7+ the protocol type in the answer and null for no protocol (before, an empty one), v8+ a reason, v9 a leader may be told
+//! v5+ instance ids (KIP-345), v6 tagged fields, v7+ the protocol type in the answer and null for no protocol (before, an empty one), v8+ a reason (nothing shows it), v9 a leader may be told
 //! to skip its assignment (KIP-814).
 
 use super::{
@@ -16,13 +16,10 @@ use crate::{
 use bytes::Bytes;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse, join_group_response::JoinGroupResponseMember};
 
-/// What is kept of a reason, bytes (Kafka's clients cut it to 255 characters).
-const REASON_BYTES_MAX: usize = 255;
-
 pub(super) async fn handle(request: Request<'_>, message: JoinGroupRequest) -> Outcome {
     let version = request.header.api_version;
     if message.group_id.is_empty() {
-        let refused = refused(GroupError::InvalidGroupId, &message.member_id);
+        let refused = Joined::refused(kept(&message.member_id), GroupError::InvalidGroupId);
         return Outcome::Reply(answered(&request.header, refused));
     }
     let session_timeout_ms = message.session_timeout_ms;
@@ -39,7 +36,6 @@ pub(super) async fn handle(request: Request<'_>, message: JoinGroupRequest) -> O
         require_known_member_id: version >= 4,
         supports_skip_assignment: version >= 9,
         new_member: request.broker.env.random_uuid(),
-        reason: message.reason.as_deref().map(|r| kept(&r[..r.floor_char_boundary(REASON_BYTES_MAX)])),
     });
     let asked = request.broker.ask_group(&message.group_id, event).await;
     let header = request.header;
@@ -49,21 +45,8 @@ pub(super) async fn handle(request: Request<'_>, message: JoinGroupRequest) -> O
             Reply::Join(joined) => Some(Ok(joined)),
             _ => None,
         });
-        answered(&header, joined.await.unwrap_or_else(|e| refused(e, "")))
+        answered(&header, joined.await.unwrap_or_else(|e| Joined::refused("".into(), e)))
     }))
-}
-
-fn refused(error: GroupError, member_id: &str) -> Joined {
-    Joined {
-        result: Err(error),
-        generation: -1,
-        protocol_type: None,
-        protocol: None,
-        leader: "".into(),
-        skip_assignment: false,
-        member_id: member_id.into(),
-        members: Vec::new(),
-    }
 }
 
 fn answered(header: &RequestHeader, joined: Joined) -> crate::wire::Reply {
@@ -108,7 +91,7 @@ mod tests {
     #[test]
     fn no_protocol_is_empty_at_first_and_null_since_version_7() {
         for version in 0..=9 {
-            let refused = response(version, refused(GroupError::UnknownMemberId, "m"));
+            let refused = response(version, Joined::refused("m".into(), GroupError::UnknownMemberId));
             assert_eq!(refused.protocol_name.as_deref(), if version < 7 { Some("") } else { None }, "v{version}");
             assert_eq!((refused.error_code, refused.generation_id, &*refused.member_id), (25, -1, "m"));
         }

@@ -1,8 +1,14 @@
 //! ListGroups (key 16): the groups coordinated by this broker.
 //!
-//! Served: v0–5. v1+ throttle time, v3+ tagged fields, v4+ filter by state, v5 filter by type. Names in filters match whatever their case; one that is not known matches nothing.
+//! Served: v0–5. v1+ throttle time, v3+ tagged fields, v4+ filter by state, v5 filter by type. Names in filters match whatever their case; one that is not known matches nothing. A list
+//! longer than an answer may be is INVALID_REQUEST: filters make it shorter.
 
-use super::{Outcome, Request, groups, reply, topics};
+use super::{
+    Outcome, Request,
+    errors::{self, ResponseError},
+    groups::{self, Room},
+    reply, topics,
+};
 use crate::coordinator::group::{Event, GroupError, Listed, Reply};
 use kafka_protocol::{
     messages::{GroupId, ListGroupsRequest, ListGroupsResponse, list_groups_response::ListedGroup},
@@ -16,24 +22,44 @@ pub(super) async fn handle(request: Request<'_>, message: ListGroupsRequest) -> 
     let (broker, header) = (request.broker.clone(), request.header);
     Outcome::Later(Box::pin(async move {
         let mut response = ListGroupsResponse::default();
+        let mut room = Room::new();
         for asked in broker.ask_all_groups(|| Event::List).await {
             let listed = groups::answer(asked, |reply| match reply {
                 Reply::List(groups) => Some(Ok(groups)),
                 _ => None,
             });
-            match listed.await {
-                Ok(groups) => response.groups.extend(matching(groups, &message, header.api_version)),
-                // Led by another broker since: that one lists them.
-                Err(GroupError::NotCoordinator(_)) => {}
-                // A list with holes would pass for a whole one.
-                Err(error) => {
-                    response = ListGroupsResponse::default().with_error_code(groups::code::<()>(&Err(error)));
-                    break;
+            let added = match listed.await {
+                Ok(groups) => {
+                    let matching = matching(groups, &message, header.api_version);
+                    add(&mut response.groups, &mut room, matching)
                 }
+                // Led by another broker since: that one lists them.
+                Err(GroupError::NotCoordinator(_)) => Ok(()),
+                Err(error) => Err(errors::group(&error)),
+            };
+            if let Err(error) = added {
+                // A list with holes would pass for a whole one.
+                response = ListGroupsResponse::default().with_error_code(error.code());
+                break;
             }
         }
         reply::message(&header, &response)
     }))
+}
+
+/// Adds `groups` to the list, as long as the answer has room for them.
+fn add(
+    list: &mut Vec<ListedGroup>,
+    room: &mut Room,
+    groups: impl Iterator<Item = ListedGroup>,
+) -> Result<(), ResponseError> {
+    for group in groups {
+        // Asking anew would not make it shorter.
+        let bytes = 100 + group.group_id.len() + group.protocol_type.len();
+        room.take(bytes).map_err(|_| ResponseError::InvalidRequest)?;
+        list.push(group);
+    }
+    Ok(())
 }
 
 fn matching(listed: Vec<Listed>, wanted: &ListGroupsRequest, version: i16) -> impl Iterator<Item = ListedGroup> {
@@ -60,7 +86,16 @@ fn matching(listed: Vec<Listed>, wanted: &ListGroupsRequest, version: i16) -> im
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::coordinator::group::State;
+    use crate::{coordinator::group::State, limits::REPLY_BYTES_MAX};
+
+    #[test]
+    fn a_list_is_as_long_as_an_answer_may_be() {
+        let name = "g".repeat(32_000);
+        let group = ListedGroup::default().with_group_id(GroupId(topics::text(&name)));
+        let add = |count| add(&mut Vec::new(), &mut Room::new(), std::iter::repeat_n(group.clone(), count));
+        assert_eq!(add(REPLY_BYTES_MAX / 32_100), Ok(()));
+        assert_eq!(add(REPLY_BYTES_MAX / 32_100 + 1), Err(ResponseError::InvalidRequest));
+    }
 
     #[test]
     fn filters_match_whatever_their_case() {

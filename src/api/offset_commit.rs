@@ -2,7 +2,8 @@
 //!
 //! Served: v2–10. v2–4 how long to keep it, v3+ throttle time, v6+ leader epochs, v7+ instance ids (KIP-345), v8+ tagged fields, v9 as v8 (member epochs of KIP-848 groups in the
 //! place of the generation; a group that is not known is GROUP_ID_NOT_FOUND, before ILLEGAL_GENERATION). v10 topic ids. A partition that is not there is
-//! UNKNOWN_TOPIC_OR_PARTITION (a topic id, UNKNOWN_TOPIC_ID) alone. An error of the group stands at every other partition: there is no other place.
+//! UNKNOWN_TOPIC_OR_PARTITION (a topic id, UNKNOWN_TOPIC_ID) alone. Metadata of more
+//! than 32,767 bytes is OFFSET_METADATA_TOO_LARGE whatever `offset.metadata.max.bytes` allows: OffsetFetch before v6 has no room for it. An error of the group stands at every other partition: there is no other place.
 
 use super::{
     Outcome, Request,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     coordinator::group::{Commit, CommitPartition, CommitTopic, Event, GroupError, Reply},
-    limits::OFFSETS_PER_REQUEST_MAX,
+    limits::{OFFSET_METADATA_BYTES_MAX, OFFSETS_PER_REQUEST_MAX},
     metadata::Image,
     wire::offset_ids::{OffsetCommitRequest, TOPIC_IDS},
 };
@@ -70,6 +71,9 @@ fn known(image: &Image, asked: Vec<OffsetCommitRequestTopic>, by_id: bool) -> (O
         for p in wanted.partitions {
             let code = match usize::try_from(p.partition_index).is_ok_and(|index| index < count) {
                 false => not_there.code(),
+                true if p.committed_metadata.as_ref().is_some_and(|m| m.len() > OFFSET_METADATA_BYTES_MAX) => {
+                    ResponseError::OffsetMetadataTooLarge.code()
+                }
                 true => {
                     partitions.push(CommitPartition {
                         index: p.partition_index,
@@ -164,6 +168,18 @@ mod tests {
         let (mut response, _) = known(&image, asked(), false);
         fill(&mut response, Err(GroupError::IllegalGeneration { given: 1, current: 2 }));
         assert_eq!(codes(&response), [vec![3, 22, 3, 22], vec![3], vec![22]], "a group's error stands everywhere else");
+    }
+
+    #[test]
+    fn metadata_fits_every_version_of_offset_fetch() {
+        let image = with_topic(&cluster(1), "a", 2);
+        let mut asked = topic("a", &[0, 1]);
+        for (n, p) in asked.partitions.iter_mut().enumerate() {
+            p.committed_metadata = Some(text(&"m".repeat(OFFSET_METADATA_BYTES_MAX + n)));
+        }
+        let (response, topics) = known(&image, vec![asked], false);
+        assert_eq!(codes(&response), [[0, 12]]);
+        assert_eq!(topics[0].partitions.iter().map(|p| p.index).collect::<Vec<_>>(), [0]);
     }
 
     #[test]

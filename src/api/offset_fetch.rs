@@ -3,41 +3,43 @@
 //! Served: v1–10. v2+ null for everything the group has, and an error of the group at the top (before, at each partition), v3+ throttle time, v5+ leader epochs, v6+ tagged
 //! fields, v7+ only stable offsets where asked (nothing is ever unstable yet: there are no transactions), v8+ several groups, each with its error (KIP-709), v9 member epochs (KIP-848), v10
 //! topic ids (one that is not there is UNKNOWN_TOPIC_ID).
-//! A partition without a commit, or that is not there, is -1 without an error.
+//! A partition without a commit, or that is not there, is -1 without an error. One named twice is answered once, in its first place. A group that the answer has no room for is told
+//! to be asked about anew (COORDINATOR_LOAD_IN_PROGRESS), one that no answer has room for INVALID_REQUEST.
 
 use super::{
     CloseReason, Outcome, Request,
     errors::ResponseError,
-    groups::{self, kept},
+    groups::{self, Room, kept},
     reply, topics,
 };
 use crate::{
     coordinator::group::{Committed, Event, Fetch, FetchTopic, Reply},
-    limits::{GROUPS_PER_REQUEST_MAX, OFFSETS_PER_REQUEST_MAX, REPLY_BYTES_MAX},
+    limits::{GROUPS_PER_REQUEST_MAX, OFFSET_METADATA_BYTES_MAX, OFFSETS_PER_REQUEST_MAX},
     metadata::{Image, Topic},
     wire::offset_ids::{OffsetFetchRequest, TOPIC_IDS},
 };
-use kafka_protocol::{
-    messages::{
-        self, GroupId, OffsetFetchResponse, TopicName,
-        offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics},
-        offset_fetch_response::{
-            OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
-            OffsetFetchResponseTopic, OffsetFetchResponseTopics,
-        },
+use kafka_protocol::messages::{
+    self, GroupId, OffsetFetchResponse, TopicName,
+    offset_fetch_request::{OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics},
+    offset_fetch_response::{
+        OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+        OffsetFetchResponseTopic, OffsetFetchResponseTopics,
     },
-    protocol::StrBytes,
 };
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 use uuid::Uuid;
 
 /// First version with several groups.
 const GROUPS: i16 = 8;
+/// First version with tagged fields, and with texts of any length.
+const TAGGED: i16 = 6;
 
 /// One group asked about.
 struct Wanted {
     group: GroupId,
-    member: Option<(StrBytes, i32)>,
     /// `None` = everything.
     topics: Option<Vec<WantedTopic>>,
 }
@@ -63,23 +65,19 @@ pub(super) async fn handle(request: Request<'_>, OffsetFetchRequest(message): Of
         return Outcome::Close(CloseReason::Unreadable(format!("{} groups, {named} partitions", wanted.len())));
     }
     let image = broker.quorum.image();
-    let mut left = wanted.into_iter();
+    let mut left = wanted.into_iter().map(Wanted::distinct).collect::<Vec<_>>().into_iter();
     let mut asked = groups::ask_some(&broker, &mut left, |w| question(w, &image)).await;
     Outcome::Later(Box::pin(async move {
         let mut answers = Vec::with_capacity(asked.len() + left.len());
-        let mut bytes = 0;
+        let mut room = Room::new();
         while !asked.is_empty() {
             for (wanted, asked) in asked {
                 let found = groups::answer(asked, |reply| match reply {
                     Reply::Fetch(result) => Some(result),
                     _ => None,
                 });
-                let mut found = found.await.map_err(|e| groups::fetch_error(&e));
-                bytes += found.as_ref().map_or(0, |f| f.iter().map(|c| 100 + c.metadata.len()).sum());
-                if bytes > REPLY_BYTES_MAX && !answers.is_empty() {
-                    // The answer is large enough: retriable, so that clients ask for the rest.
-                    found = Err(ResponseError::CoordinatorLoadInProgress);
-                }
+                let found = found.await.map_err(|e| groups::fetch_error(&e));
+                let found = found.and_then(|found| room.take(size_bytes(&found)).map(|()| found));
                 answers.push(one(wanted, found, &image, version));
             }
             asked = groups::ask_some(&broker, &mut left, |w| question(w, &image)).await;
@@ -88,12 +86,17 @@ pub(super) async fn handle(request: Request<'_>, OffsetFetchRequest(message): Of
     }))
 }
 
+/// About what offsets take in the answer, their topics aside (of which the request or the log bounds the number).
+fn size_bytes(found: &[Committed]) -> usize {
+    found.iter().map(|c| 100 + c.metadata.len()).sum()
+}
+
 fn wanted(message: messages::OffsetFetchRequest, version: i16) -> Vec<Wanted> {
     if version < GROUPS {
         let topic =
             |t: OffsetFetchRequestTopic| WantedTopic { name: t.name, id: None, partitions: t.partition_indexes };
         let topics = message.topics.map(|list| list.into_iter().map(topic).collect());
-        return vec![Wanted { group: message.group_id, member: None, topics }];
+        return vec![Wanted { group: message.group_id, topics }];
     }
     let topic = |t: OffsetFetchRequestTopics| WantedTopic {
         name: t.name,
@@ -102,10 +105,25 @@ fn wanted(message: messages::OffsetFetchRequest, version: i16) -> Vec<Wanted> {
     };
     let one = |group: OffsetFetchRequestGroup| Wanted {
         group: group.group_id,
-        member: group.member_id.map(|id| (id, group.member_epoch)),
         topics: group.topics.map(|list| list.into_iter().map(topic).collect()),
     };
     message.groups.into_iter().map(one).collect()
+}
+
+impl Wanted {
+    /// Each partition once: naming one again costs the asker 4 bytes, and may cost the answer all that was committed with it. A topic left with none goes.
+    fn distinct(mut self) -> Wanted {
+        let mut seen: HashMap<(TopicName, Option<Uuid>), HashSet<i32>> = HashMap::new();
+        if let Some(topics) = &mut self.topics {
+            topics.retain_mut(|topic| {
+                let named = topic.partitions.len();
+                let seen = seen.entry((topic.name.clone(), topic.id)).or_default();
+                topic.partitions.retain(|&partition| seen.insert(partition));
+                named == 0 || !topic.partitions.is_empty()
+            });
+        }
+        self
+    }
 }
 
 impl WantedTopic {
@@ -123,11 +141,8 @@ fn question(wanted: &Wanted, image: &Image) -> (Arc<str>, Event) {
         Some(topic) => FetchTopic { name: topic.name.clone(), id: topic.id, partitions: wanted.partitions.clone() },
         None => FetchTopic { name: kept(&wanted.name), id: Uuid::nil(), partitions: Vec::new() },
     };
-    let fetch = Fetch {
-        group: group.clone(),
-        topics: wanted.topics.as_ref().map(|list| list.iter().map(topic).collect()),
-        member: wanted.member.as_ref().map(|(id, epoch)| (kept(id), *epoch)),
-    };
+    let fetch =
+        Fetch { group: group.clone(), topics: wanted.topics.as_ref().map(|list| list.iter().map(topic).collect()) };
     (group, Event::Fetch(fetch))
 }
 
@@ -144,17 +159,17 @@ fn one(
         Err(error) => answer.with_error_code(error.code()),
     };
     let topics = match (wanted.topics, found) {
-        (Some(topics), Ok(found)) => named(topics, &found, image),
-        (None, Ok(found)) => all(found, image, version >= TOPIC_IDS),
+        (Some(topics), Ok(found)) => named(topics, &found, image, version),
+        (None, Ok(found)) => all(found, image, version),
         // Before v2 the error has no other place than the partitions.
-        (Some(topics), Err(_)) if version < 2 => named(topics, &[], image),
+        (Some(topics), Err(_)) if version < 2 => named(topics, &[], image, version),
         (_, Err(_)) => Vec::new(),
     };
     answer.with_topics(topics)
 }
 
 /// Every partition asked for, in the order asked.
-fn named(topics: Vec<WantedTopic>, found: &[Committed], image: &Image) -> Vec<OffsetFetchResponseTopics> {
+fn named(topics: Vec<WantedTopic>, found: &[Committed], image: &Image, version: i16) -> Vec<OffsetFetchResponseTopics> {
     let found: HashMap<(&str, i32), &Committed> = found.iter().map(|c| ((&*c.topic, c.partition), c)).collect();
     let topic = |wanted: WantedTopic| {
         let there = wanted.there(image);
@@ -163,7 +178,10 @@ fn named(topics: Vec<WantedTopic>, found: &[Committed], image: &Image) -> Vec<Of
             (None, Some(_)) => ResponseError::UnknownTopicId.code(),
             _ => 0,
         };
-        let partition = |&index: &i32| partition(index, found.get(&(name, index)).copied()).with_error_code(code);
+        let partition = |&index: &i32| match partition(index, found.get(&(name, index)).copied(), version) {
+            partition if code == 0 => partition,
+            partition => partition.with_error_code(code),
+        };
         let partitions = wanted.partitions.iter().map(partition).collect();
         let answer = OffsetFetchResponseTopics::default().with_partitions(partitions);
         answer.with_topic_id(wanted.id.unwrap_or_default()).with_name(wanted.name)
@@ -172,29 +190,34 @@ fn named(topics: Vec<WantedTopic>, found: &[Committed], image: &Image) -> Vec<Of
 }
 
 /// Everything there is, by topic and partition; what was committed to topics that are gone is about to go.
-fn all(mut found: Vec<Committed>, image: &Image, by_id: bool) -> Vec<OffsetFetchResponseTopics> {
+fn all(mut found: Vec<Committed>, image: &Image, version: i16) -> Vec<OffsetFetchResponseTopics> {
     let there = |c: &Committed| image.topic(&c.topic).is_some_and(|t| c.topic_id.is_nil() || t.id == c.topic_id);
     found.retain(there);
     found.sort_unstable_by(|a, b| (&a.topic, a.partition).cmp(&(&b.topic, b.partition)));
     let topic = |list: &[Committed]| {
-        let partitions = list.iter().map(|c| partition(c.partition, Some(c))).collect();
+        let partitions = list.iter().map(|c| partition(c.partition, Some(c), version)).collect();
         let answer = OffsetFetchResponseTopics::default().with_partitions(partitions);
         match image.topic(&list[0].topic) {
-            Some(topic) if by_id => answer.with_topic_id(topic.id),
+            Some(topic) if version >= TOPIC_IDS => answer.with_topic_id(topic.id),
             _ => answer.with_name(topics::topic_name(&list[0].topic)),
         }
     };
     found.chunk_by(|a, b| a.topic == b.topic).map(topic).collect()
 }
 
-fn partition(index: i32, found: Option<&Committed>) -> OffsetFetchResponsePartitions {
+fn partition(index: i32, found: Option<&Committed>, version: i16) -> OffsetFetchResponsePartitions {
     let answer = OffsetFetchResponsePartitions::default().with_partition_index(index);
+    let none = |answer: OffsetFetchResponsePartitions| answer.with_committed_offset(-1).with_committed_leader_epoch(-1);
     match found {
+        // Not committed here, but in a log that may have come from elsewhere. Half of it would pass for the whole.
+        Some(committed) if version < TAGGED && committed.metadata.len() > OFFSET_METADATA_BYTES_MAX => {
+            none(answer).with_error_code(ResponseError::UnknownServerError.code())
+        }
         Some(committed) => answer
             .with_committed_offset(committed.offset)
             .with_committed_leader_epoch(committed.leader_epoch)
             .with_metadata(Some(topics::text(&committed.metadata))),
-        None => answer.with_committed_offset(-1).with_committed_leader_epoch(-1),
+        None => none(answer),
     }
 }
 
@@ -211,7 +234,7 @@ fn response(mut answers: Vec<OffsetFetchResponseGroup>, version: i16) -> OffsetF
                 .with_committed_offset(p.committed_offset)
                 .with_committed_leader_epoch(p.committed_leader_epoch)
                 .with_metadata(p.metadata)
-                .with_error_code(if version < 2 { error_code } else { p.error_code })
+                .with_error_code(if error_code != 0 { error_code } else { p.error_code })
         };
         let partitions = topic.partitions.into_iter().map(partition).collect();
         OffsetFetchResponseTopic::default().with_name(topic.name).with_partitions(partitions)
@@ -227,6 +250,8 @@ mod tests {
         tests::{cluster, with_topic},
         topic_name,
     };
+    use bytes::BytesMut;
+    use kafka_protocol::protocol::Encodable;
 
     fn committed(topic: &str, topic_id: Uuid, partition: i32, offset: i64) -> Committed {
         let topic = topic.into();
@@ -240,7 +265,7 @@ mod tests {
             partitions: partitions.to_vec(),
         };
         let topics = topics.map(|list| list.iter().map(topic).collect());
-        Wanted { group: GroupId(topics::text("g")), member: None, topics }
+        Wanted { group: GroupId(topics::text("g")), topics }
     }
 
     /// Partition, offset, leader epoch.
@@ -263,6 +288,66 @@ mod tests {
         assert_eq!((answer.error_code, &shown(&answer)[..]), (0, &expected[..]));
         assert_eq!(answer.topics[0].partitions[0].metadata.as_deref(), Some(""));
         assert_eq!(answer.topics[1].partitions[0].metadata.as_deref(), Some("m"));
+    }
+
+    #[test]
+    fn a_partition_named_twice_is_answered_once() {
+        let named = |topics| {
+            let wanted = ask(Some(topics)).distinct();
+            let topic = |t: &WantedTopic| (t.name.to_string(), t.partitions.clone());
+            wanted.topics.iter().flatten().map(topic).collect::<Vec<_>>()
+        };
+        let a = |partitions: &[i32]| ("a".to_string(), partitions.to_vec());
+        assert_eq!(
+            named(&[("a", &[1, 0, 1]), ("b", &[]), ("a", &[0, 2]), ("a", &[1])]),
+            [a(&[1, 0]), ("b".to_string(), vec![]), a(&[2])]
+        );
+        assert_eq!(named(&[("a", &[7; 100_000])]), [a(&[7])]);
+        let id = |n| WantedTopic { name: TopicName::default(), id: Some(Uuid::from_u128(n)), partitions: vec![0] };
+        let by_id = Wanted { topics: Some(vec![id(1), id(2), id(1)]), ..ask(None) }.distinct();
+        let ids: Vec<_> = by_id.topics.iter().flatten().map(|t| t.id.unwrap().as_u128()).collect();
+        assert_eq!(ids, [1, 2]);
+    }
+
+    #[test]
+    fn what_offsets_take_in_the_answer_is_counted() {
+        let mut long = committed("a", Uuid::nil(), 0, 1);
+        long.metadata = "m".repeat(10_000).into();
+        let found = vec![long; 50];
+        let counted = size_bytes(&found);
+        let partitions = found.iter().map(|c| partition(c.partition, Some(c), 8)).collect();
+        let topic = OffsetFetchResponseTopics::default().with_partitions(partitions);
+        let group = OffsetFetchResponseGroup::default().with_topics(vec![topic]);
+        let encoded = response(vec![group], 8).compute_size(8).unwrap();
+        assert!(counted >= encoded && counted < encoded + 50 * 100, "{counted} counted, {encoded} encoded");
+    }
+
+    #[test]
+    fn metadata_that_a_version_has_no_room_for_is_an_error_of_its_partition() {
+        let image = with_topic(&cluster(1), "a", 2);
+        let id = image.topic("a").unwrap().id;
+        for version in 1..=10 {
+            for (length, fits) in [(32_767, true), (32_768, version >= 6)] {
+                let mut long = committed("a", id, 0, 5);
+                long.metadata = "m".repeat(length).into();
+                let topic = WantedTopic {
+                    name: topic_name("a"),
+                    id: (version >= TOPIC_IDS).then_some(id),
+                    partitions: vec![0, 1],
+                };
+                for topics in [None, Some(vec![topic])] {
+                    let asked = Wanted { topics, ..ask(None) };
+                    let found = Ok(vec![long.clone(), committed("a", id, 1, 6)]);
+                    let response = response(vec![one(asked, found, &image, version)], version);
+                    let (old, new) = (response.topics.iter(), response.groups.iter().flat_map(|g| &g.topics));
+                    let old = old.flat_map(|t| &t.partitions).map(|p| (p.error_code, p.committed_offset));
+                    let new = new.flat_map(|t| &t.partitions).map(|p| (p.error_code, p.committed_offset));
+                    let first = if fits { (0, 5) } else { (-1, -1) };
+                    assert_eq!(old.chain(new).collect::<Vec<_>>(), [first, (0, 6)], "v{version}, {length} bytes");
+                    assert!(response.encode(&mut BytesMut::new(), version).is_ok(), "v{version}, {length} bytes");
+                }
+            }
+        }
     }
 
     #[test]

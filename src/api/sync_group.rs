@@ -51,8 +51,7 @@ fn refusal(message: &SyncGroupRequest, version: i16) -> Option<GroupError> {
 }
 
 fn answered(header: &RequestHeader, synced: Result<Synced, GroupError>) -> crate::wire::Reply {
-    let refused = |e| Synced { result: Err(e), protocol_type: None, protocol: None, assignment: Bytes::new() };
-    let synced = synced.unwrap_or_else(refused);
+    let synced = synced.unwrap_or_else(Synced::refused);
     let mut response =
         SyncGroupResponse::default().with_error_code(groups::code(&synced.result)).with_assignment(synced.assignment);
     if header.api_version >= 5 {

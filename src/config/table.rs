@@ -321,7 +321,7 @@ static BROKER: &[Definition] = &[
     fixed(Accepted, Int, "group.streams.max.size", INT_MAX, from(1), "Most members of a streams group."),
     fixed(Accepted, Int, "group.streams.num.standby.replicas", "0", from(0), "Standby replicas of streams groups."),
     fixed(Accepted, Int, "group.streams.session.timeout.ms", "45000", from(1), "Session timeout of streams groups."),
-    fixed(Acts, Int, "offset.metadata.max.bytes", "4096", Any, "Longest text beside a committed offset."),
+    fixed(Acts, Int, "offset.metadata.max.bytes", "4096", Any, "Longest text beside a committed offset; never more than 32767 bytes."),
     fixed(Accepted, Int, "offsets.commit.timeout.ms", "5000", from(1), "Longest wait of an offset commit."),
     fixed(Accepted, Int, "offsets.load.buffer.size", "5242880", from(1), "Batch size when offsets are loaded."),
     fixed(Acts, Long, "offsets.retention.check.interval.ms", "600000", from(1), "How often expired offsets are looked for."),

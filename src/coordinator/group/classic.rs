@@ -162,7 +162,8 @@ impl Turn<'_> {
 }
 
 impl Joined {
-    fn refused(member_id: Arc<str>, error: GroupError) -> Joined {
+    /// A join that came to nothing, and the member id it is answered with.
+    pub fn refused(member_id: Arc<str>, error: GroupError) -> Joined {
         Joined {
             result: Err(error),
             generation: -1,
@@ -177,7 +178,8 @@ impl Joined {
 }
 
 impl Synced {
-    fn refused(error: GroupError) -> Synced {
+    /// A sync that came to nothing.
+    pub fn refused(error: GroupError) -> Synced {
         Synced { result: Err(error), protocol_type: None, protocol: None, assignment: Bytes::new() }
     }
 }

@@ -81,7 +81,6 @@ pub struct Join {
     pub supports_skip_assignment: bool,
     /// Random: what a new member's id ends with.
     pub new_member: Uuid,
-    pub reason: Option<Arc<str>>,
 }
 
 /// Answer to [`Join`].
@@ -177,8 +176,6 @@ pub struct Fetch {
     pub group: Arc<str>,
     /// `None` = everything the group has committed.
     pub topics: Option<Vec<FetchTopic>>,
-    /// KIP-848 (v9): checked where given: member id, member epoch.
-    pub member: Option<(Arc<str>, i32)>,
 }
 
 /// One topic of a [`Fetch`].

@@ -655,7 +655,7 @@ async fn committed(shard: &Shard<group::Groups>) -> Vec<String> {
     let mut all = Vec::new();
     for n in 0..20 {
         let group = format!("group {n}").into();
-        let fetch = group::Event::Fetch(group::Fetch { group, topics: None, member: None });
+        let fetch = group::Event::Fetch(group::Fetch { group, topics: None });
         let got = shard.ask(fetch).await.unwrap().answer().await.unwrap();
         let group::Reply::Fetch(Ok(mut got)) = got else { panic!("{got:?}") };
         got.sort_by_key(|c| c.partition);

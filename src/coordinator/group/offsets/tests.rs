@@ -88,7 +88,7 @@ impl Shard {
     }
 
     fn fetch(&mut self, group: &str, topics: Option<Vec<FetchTopic>>) -> Vec<Committed> {
-        match self.ask(T0, Event::Fetch(Fetch { group: group.into(), topics, member: None })) {
+        match self.ask(T0, Event::Fetch(Fetch { group: group.into(), topics })) {
             Reply::Fetch(result) => result.unwrap(),
             other => panic!("{other:?}"),
         }

@@ -247,7 +247,6 @@ pub fn new(client: &str) -> Join {
         require_known_member_id: false,
         supports_skip_assignment: false,
         new_member: Uuid::from_u128(client.bytes().fold(7, |n, b| n * 31 + u128::from(b))),
-        reason: None,
     }
 }
 
