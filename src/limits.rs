@@ -98,8 +98,8 @@ pub const METADATA_SNAPSHOT_BYTES: usize = 4 << 20;
 pub const METADATA_SETTLE_MS: u64 = 100;
 /// File that makes room for deletions when the disk is full, bytes.
 pub const METADATA_BALLAST_BYTES: u64 = 256 << 10;
-/// Tombstones (of groups and offsets) stored as one batch, bytes.
-pub const TOMBSTONES_BYTES_MAX: usize = 256 << 10;
+/// Tombstones (of groups and offsets) stored as one batch, bytes: what any sensible `max.message.bytes` of the topic has room for.
+pub const TOMBSTONES_BYTES_MAX: usize = 64 << 10;
 /// Questions that wait in the mailbox of a coordinator shard; further askers wait for room.
 pub const COORDINATOR_MAILBOX_MAX: usize = 1024;
 /// Questions that a coordinator shard handles before it looks at what else there is to do.

@@ -308,7 +308,7 @@ pub enum Event {
     Expire(Vec<Candidate>),
     /// Topics that groups of the shard have committed to, by name and id.
     Topics,
-    /// Topics were deleted: what was committed to them (by name and id) goes.
+    /// Topics were deleted: what was committed to them (by name and id) goes. A nil id says that no topic of the name is left, and means offsets stored without an id.
     TopicsDeleted(Vec<(Arc<str>, Uuid)>),
 }
 

@@ -19,7 +19,7 @@ use crate::config::GroupSettings;
 pub use event::*;
 use records::Key;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -36,6 +36,8 @@ pub struct Groups {
     groups: HashMap<Arc<str>, Group>,
     /// Names of the topics that groups have committed to, one copy each; those of no use any more go with the next look at what expired.
     topics: HashSet<Arc<str>>,
+    /// Records that this release cannot read, key and value as they are: the latest of each key. They say nothing here, and are written anew with all the rest.
+    unread: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Deadlines of members and rebalances.
     timers: Timers<classic::Timer>,
     /// The log has been read to its end.
@@ -67,11 +69,28 @@ impl Machine for Groups {
     type Settings = GroupSettings;
 
     fn replay(&mut self, key: &[u8], value: Option<&[u8]>, now: Now) -> Result<(), String> {
-        match Key::decode(key)? {
-            Key::Offset { group, topic, partition } => offsets::replay(self, group, topic, partition, value, now),
-            Key::Group { group } => classic::replay(self, group.into(), value, now),
-            Key::Unknown(_) => Ok(()),
+        let (is_read, outcome) = match Key::decode(key) {
+            Ok(Key::Offset { group, topic, partition }) => {
+                let outcome = offsets::replay(self, group, topic, partition, value, now);
+                (outcome.is_ok(), outcome)
+            }
+            Ok(Key::Group { group }) => {
+                let outcome = classic::replay(self, group.into(), value, now);
+                (outcome.is_ok(), outcome)
+            }
+            Ok(Key::Unknown(_)) => (false, Ok(())),
+            Err(why) => (false, Err(why)),
+        };
+        match value {
+            Some(value) if !is_read => {
+                self.unread.insert(key.to_vec(), value.to_vec());
+            }
+            _ if self.unread.is_empty() => {}
+            _ => {
+                self.unread.remove(key);
+            }
         }
+        outcome
     }
 
     fn loaded(&mut self, now: Now, settings: &GroupSettings, out: &mut Output<Self>) {
@@ -132,5 +151,9 @@ impl Machine for Groups {
     fn live(&self, put: &mut dyn FnMut(Record)) {
         classic::live(self, put);
         offsets::live(self, put);
+        // Last: what is known of such a key was stored before.
+        for (key, value) in &self.unread {
+            put(Record { key: key.clone(), value: Some(value.clone()) });
+        }
     }
 }

@@ -134,8 +134,7 @@ pub(super) fn handle(
             for (name, group) in groups.in_order() {
                 for (topic, id) in &topics {
                     for it in group.offsets.of_topic(topic) {
-                        // An id that is not known: the offset may well be of this topic.
-                        if it.topic_id == *id || it.topic_id.is_nil() {
+                        if it.topic_id == *id {
                             tombstones.offset(name, topic, it.partition);
                         }
                     }

@@ -25,7 +25,7 @@ pub enum Key<'a> {
     Group {
         group: &'a str,
     },
-    /// A version of the key that this release does not know (other kinds of groups): its record is left alone.
+    /// A version of the key that this release does not know (other kinds of groups): its record is kept as it is.
     Unknown(i16),
 }
 

@@ -79,14 +79,15 @@ impl Classic {
                 turn.dismiss(member, &GroupError::GroupMaxSizeReached { max: turn.settings.size_max });
                 self.maybe_complete_join(turn);
             }
-            return;
+            return self.give_up_pending(turn, &given);
         }
         if !self.takes(&join.protocol_type, &terms.protocols) {
             return turn.refuse_join(ticket, &given, GroupError::InconsistentGroupProtocol);
         }
         let before = self.members.get(&given).map_or(0, |member| member.terms.size_bytes());
         if self.members.size_bytes() + terms.size_bytes() - before > GROUP_BYTES_MAX {
-            return turn.refuse_join(ticket, &given, GroupError::GroupMaxSizeReached { max: turn.settings.size_max });
+            turn.refuse_join(ticket, &given, GroupError::GroupMaxSizeReached { max: turn.settings.size_max });
+            return self.give_up_pending(turn, &given);
         }
         if !given.is_empty() {
             return self.join_again(turn, ticket, join, terms);
@@ -114,6 +115,14 @@ impl Classic {
                 member.is_some_and(Member::is_joining) || self.members.joining() < settings.size_max
             }
             State::CompletingRebalance | State::Stable => member.is_some() || self.members.len() < settings.size_max,
+        }
+    }
+
+    /// Whoever was told for good that it does not get in will not come back with the id handed out to it: nobody waits for that.
+    fn give_up_pending(&mut self, turn: &mut Turn, id: &Arc<str>) {
+        if self.members.remove_pending(id) {
+            turn.timers.remove(&super::Timer::Session(turn.group.clone(), id.clone()));
+            self.maybe_complete_join(turn);
         }
     }
 

@@ -138,10 +138,7 @@ impl Classic {
     /// A member has not been heard of for too long.
     pub(super) fn session_over(&mut self, turn: &mut Turn, id: &str) {
         if self.members.remove_pending(id) {
-            if self.state == State::PreparingRebalance && self.members.all_joined() {
-                self.complete_join(turn);
-            }
-            return;
+            return self.maybe_complete_join(turn);
         }
         if self.members.get(id).is_none_or(|member| member.is_waiting()) {
             return; // when it is answered its session starts anew
@@ -151,8 +148,7 @@ impl Classic {
         }
         match self.state {
             State::Stable | State::CompletingRebalance => self.prepare_rebalance(turn),
-            State::PreparingRebalance if self.members.all_joined() => self.complete_join(turn),
-            _ => {}
+            _ => self.maybe_complete_join(turn),
         }
     }
 }

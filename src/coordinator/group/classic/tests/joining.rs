@@ -178,6 +178,47 @@ fn a_group_above_a_lowered_bound_sheds_the_last_to_come_back() {
 }
 
 #[test]
+fn nobody_waits_for_an_id_handed_out_to_one_that_does_not_get_in() {
+    let two_step = |client: &str| Join { require_known_member_id: true, ..new(client) };
+    let fat = || vec![("range".into(), vec![0; 17 << 20].into())];
+    for by_bytes in [false, true] {
+        let mut rig = Rig::new();
+        let ids = rig.stable(&[new("a"), new("b")]);
+        let asked = rig.join(two_step("c"));
+        let handed_out = rig.joined(asked).member_id;
+        let changed = |n: usize, c| Join {
+            protocols: vec![("range".into(), Bytes::from_static(b"more"))],
+            ..again(&new(c), &ids[n])
+        };
+        let (a, b) = (rig.join(changed(0, "a")), rig.join(changed(1, "b")));
+        assert!(rig.waits(a) && rig.waits(b), "the third may come yet");
+        let mut third = again(&two_step("c"), &handed_out);
+        if by_bytes {
+            third.protocols = fat();
+        } else {
+            rig.settings.size_max = 2;
+        }
+        let refused = rig.join(third);
+        assert!(matches!(rig.joined(refused).result, Err(GroupError::GroupMaxSizeReached { .. })));
+        assert_eq!((rig.joined(a).generation, rig.joined(b).generation), (2, 2));
+        assert!(!rig.group().members.has_pending());
+    }
+}
+
+#[test]
+fn one_that_leaves_the_first_members_does_not_end_their_wait() {
+    let mut rig = Rig::new();
+    rig.settings.initial_rebalance_delay_ms = 5_000;
+    let a = rig.join(new("a"));
+    let asked = rig.join(Join { require_known_member_id: true, session_timeout_ms: 1_000, ..new("b") });
+    rig.joined(asked);
+    rig.pass(4_999);
+    assert!(rig.waits(a), "the session of the id handed out has ended, the delay has not");
+    rig.pass(1);
+    assert_eq!(rig.joined(a).generation, 1);
+}
+
+#[test]
 fn a_group_has_a_bound_of_bytes_too() {
     let mut rig = Rig::new();
     let fat =

@@ -128,7 +128,46 @@ fn records_that_cannot_be_read_are_skipped_with_a_reason() {
     for cut in [0, 1, 5, record.value.as_ref().unwrap().len() - 1] {
         assert!(groups.replay(&record.key, Some(&record.value.as_ref().unwrap()[..cut]), rig.now).is_err());
     }
-    assert_eq!(records(&groups), records(&rig.groups));
+    let left: Vec<_> = groups.groups.keys().collect();
+    assert_eq!(left, [&Arc::from("g")], "what is known of the group stays");
+}
+
+#[test]
+fn records_that_cannot_be_read_are_written_anew() {
+    let mut rig = Rig::new();
+    rig.stable(&[new("a")]);
+    let known = rig.log[0].clone();
+    let mut groups = replayed(&rig.log);
+    let put = |groups: &mut Groups, key: &[u8], value: Option<&[u8]>| groups.replay(key, value, Now::default());
+    // Another kind of key; a key that breaks off; versions of values yet to come, of a group that is known and of another.
+    let other = [0, 9, 1];
+    let broken = [0, 2, 0, 5, b'g'];
+    let newer = records::group_key("newer").unwrap();
+    assert_eq!(put(&mut groups, &other, Some(b"old")), Ok(()));
+    assert_eq!(put(&mut groups, &other, Some(b"new")), Ok(()));
+    assert!(put(&mut groups, &broken, Some(b"x")).is_err());
+    assert!(put(&mut groups, &newer, Some(&[0, 5, 1])).is_err());
+    assert!(put(&mut groups, &known.key, Some(&[0, 5, 2])).is_err());
+    let mut live = Vec::new();
+    groups.live(&mut |record| live.push(record));
+    let values = records(&groups);
+    let kept = [(&other[..], &b"new"[..]), (&broken, b"x"), (&newer, &[0, 5, 1]), (&known.key, &[0, 5, 2])];
+    assert_eq!(values.len(), kept.len());
+    kept.iter().for_each(|(key, value)| assert_eq!(values[*key], *value));
+    // A load of that makes the same of it.
+    let mut again = Groups::default();
+    for record in &live {
+        let _ = again.replay(&record.key, record.value.as_deref(), Now::default());
+    }
+    assert_eq!(records(&again), values);
+    assert_eq!(again.groups.len(), 1);
+    // Tombstones take them away, and so does a record that can be read.
+    for key in [&other[..], &newer] {
+        assert_eq!(put(&mut again, key, None), Ok(()));
+    }
+    assert!(put(&mut again, &broken, None).is_err());
+    assert_eq!(put(&mut again, &known.key, known.value.as_deref()), Ok(()));
+    assert_eq!(records(&again), records(&rig.groups));
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn run(shard: &mut Shard, model: &mut Model, now_ms: &mut i64, step: &Step) {
             let id = id(*topic, *age);
             let reply = shard.ask(*now_ms, Event::TopicsDeleted(vec![(TOPICS[*topic].into(), id)]));
             let before = model.len();
-            model.retain(|(_, t, _), it| t != TOPICS[*topic] || (it.id != id && !it.id.is_nil()));
+            model.retain(|(_, t, _), it| t != TOPICS[*topic] || it.id != id);
             let Reply::Dropped(dropped) = reply else { panic!() };
             assert_eq!(dropped, before - model.len());
         }
