@@ -104,7 +104,7 @@ pub const TOMBSTONES_BYTES_MAX: usize = 64 << 10;
 pub const COORDINATOR_MAILBOX_MAX: usize = 1024;
 /// Questions that a coordinator shard handles before it looks at what else there is to do.
 pub const COORDINATOR_TURN_QUESTIONS_MAX: usize = 64;
-/// Questions of a coordinator shard that have no answer yet (members that wait for a rebalance, answers that wait for a flush): further ones are told to try again.
+/// Answers of a coordinator shard that wait for a flush: further questions are told to try again. Members that wait for a rebalance are bounded by [`COORDINATOR_MEMBERS_BYTES_MAX`].
 pub const COORDINATOR_OPEN_MAX: usize = 100_000;
 /// What a coordinator shard reads of its log in one go off the runtime's threads, bytes.
 pub const COORDINATOR_LOAD_STEP_BYTES: u64 = 2 << 20;
@@ -114,13 +114,16 @@ pub const COORDINATOR_SNAPSHOT_BYTES: u64 = 64 << 20;
 pub const COORDINATOR_SNAPSHOT_BATCH_BYTES: usize = 1 << 20;
 /// Between two attempts to make room on a full disk, ms.
 pub const DISK_FULL_PAUSE_MS: u64 = 250;
-/// Members of one classic group with their metadata and assignments, ids handed out included, bytes (an estimate).
+/// Members of one classic group with their metadata and assignments, bytes (an estimate).
 pub const GROUP_BYTES_MAX: usize = 16 << 20;
+/// The same of all groups of one coordinator shard, the names of groups that have members included, bytes (an estimate): beyond it what would add to them is told to try again.
+pub const COORDINATOR_MEMBERS_BYTES_MAX: usize = 64 << 20;
 /// Longest id or name that a member brings, bytes (stored with 16 bits of length).
 pub const GROUP_TEXT_BYTES_MAX: usize = 16 << 10;
 /// Of a client id or instance id goes into a member id so much at most, bytes.
 pub const MEMBER_ID_CLIENT_BYTES_MAX: usize = 1024;
 
+const _: () = assert!(2 * GROUP_BYTES_MAX <= COORDINATOR_MEMBERS_BYTES_MAX);
 const _: () =
     assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize && MEMBER_ID_CLIENT_BYTES_MAX + 64 < GROUP_TEXT_BYTES_MAX);
 const _: () = assert!(6 * METADATA_ENTRY_BYTES_MAX + (1 << 20) < METADATA_SEGMENT_BYTES as usize);

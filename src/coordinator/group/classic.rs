@@ -23,11 +23,15 @@ use crate::{
         machine::{Now, Output, Record, Refusal, Ticket},
         timers::Timers,
     },
+    limits::COORDINATOR_MEMBERS_BYTES_MAX,
 };
 use bytes::Bytes;
 use members::{Member, Members, Terms};
 use std::sync::Arc;
 use subscription::Subscriptions;
+
+/// What a group with members takes by itself, bytes (an estimate).
+const GROUP_BYTES: usize = 512;
 
 /// Protocol type of consumers: their metadata names topics.
 pub const CONSUMER: &str = "consumer";
@@ -102,6 +106,8 @@ struct Turn<'a> {
     now: Now,
     settings: &'a GroupSettings,
     out: &'a mut Output<Groups>,
+    /// What the groups of the shard may still grow by, bytes.
+    free_bytes: usize,
 }
 
 impl Turn<'_> {
@@ -233,6 +239,10 @@ pub(super) fn handle(
     match event {
         Event::Join(join) => match join::check(&join, settings) {
             Err(error) => out.reply(ticket, Reply::Join(Joined::refused(join.member_id, error))),
+            Ok(()) if is_full(groups, &join) => {
+                let error = GroupError::NotAvailable("its groups take all the memory they may".into());
+                out.reply(ticket, Reply::Join(Joined::refused(join.member_id, error)));
+            }
             Ok(()) => {
                 if join.member_id.is_empty() && !groups.groups.contains_key(&join.group) {
                     groups.groups.insert(join.group.clone(), Default::default());
@@ -357,10 +367,33 @@ fn step<R>(
 ) -> Option<R> {
     let (name, _) = groups.groups.get_key_value(group)?;
     let name = name.clone();
+    let free_bytes = COORDINATOR_MEMBERS_BYTES_MAX.saturating_sub(groups.members_bytes);
     let classic = &mut groups.groups.get_mut(group)?.classic;
-    let result = act(classic, &mut Turn { group: &name, timers: &mut groups.timers, now, settings, out });
+    let before = weight(&name, classic);
+    let result = act(classic, &mut Turn { group: &name, timers: &mut groups.timers, now, settings, out, free_bytes });
+    groups.members_bytes = groups.members_bytes + weight(&name, classic) - before;
     reap(groups, &name);
     Some(result)
+}
+
+/// What a group counts in [`Groups::members_bytes`]: 0 without members and ids handed out.
+fn weight(name: &str, classic: &Classic) -> usize {
+    match classic.members.size_bytes() {
+        0 => 0,
+        size_bytes => size_bytes + GROUP_BYTES + name.len(),
+    }
+}
+
+/// Whether a join would add more than the shard has room for. A member that comes back with what it had adds nothing.
+fn is_full(groups: &Groups, join: &super::Join) -> bool {
+    let found = groups.groups.get(&join.group);
+    let member = found.and_then(|found| found.classic.members.get(&join.member_id));
+    let brought_bytes: usize = join.protocols.iter().map(|(name, metadata)| 64 + name.len() + metadata.len()).sum();
+    let added_bytes = match member {
+        Some(member) => brought_bytes.saturating_sub(member.terms.size_bytes()),
+        None => brought_bytes + GROUP_BYTES + join.group.len() + 4 * join.caller.client_id.len(),
+    };
+    added_bytes > 0 && groups.members_bytes + added_bytes > COORDINATOR_MEMBERS_BYTES_MAX
 }
 
 /// Drops a group that holds nothing.

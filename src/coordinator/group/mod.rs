@@ -38,6 +38,8 @@ pub struct Groups {
     topics: HashSet<Arc<str>>,
     /// Records that this release cannot read, key and value as they are: the latest of each key. They say nothing here, and are written anew with all the rest.
     unread: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What the members of all groups take, and the ids handed out: see `classic::weight`.
+    members_bytes: usize,
     /// Deadlines of members and rebalances.
     timers: Timers<classic::Timer>,
     /// The log has been read to its end.

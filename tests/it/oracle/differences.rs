@@ -37,6 +37,9 @@ pub const LIST: &[Difference] = &[
     differs(0, 3..=13, "one good, one unknown", "*.base_offset", ("*", "*"), "Offsets are lower by those of the step before."),
     differs(0, 3..=13, "transactional without a transaction", "*.error_code", ("53", "87"), "Transactions are not built yet."),
     differs(0, 3..=13, "length zero", "*.error_code", ("2", "87"), "What claims to be no batch does not become one by being sent again."),
+    // OffsetFetch, DescribeGroups
+    differs(9, 1..=10, "one partition twice", "*.partitions[0#2]", ("{*", "nothing"), "Answered once: a small request must not make a large answer."),
+    differs(15, 0..=6, "a group twice", "groups[stable#2]", ("{*", "nothing"), "Answered once: a small request must not make a large answer."),
     // Fetch
     differs(1, 4..=18, "isolation level 9", "*error_code", ("-1", "0"), "Kafka fails inside; here what is not 1 is read uncommitted."),
     differs(1, 4..=18, "negative bytes", "*.error_code", ("-1", "0"), "Kafka fails inside; here a negative bound is none, and one batch goes out."),

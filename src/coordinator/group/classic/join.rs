@@ -85,7 +85,7 @@ impl Classic {
             return turn.refuse_join(ticket, &given, GroupError::InconsistentGroupProtocol);
         }
         let before = self.members.get(&given).map_or(0, |member| member.terms.size_bytes());
-        if self.members.size_bytes() + terms.size_bytes() - before > GROUP_BYTES_MAX {
+        if self.members.seated_bytes() + terms.size_bytes() - before > GROUP_BYTES_MAX {
             turn.refuse_join(ticket, &given, GroupError::GroupMaxSizeReached { max: turn.settings.size_max });
             return self.give_up_pending(turn, &given);
         }

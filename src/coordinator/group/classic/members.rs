@@ -104,6 +104,8 @@ pub(super) struct Members {
     joining: usize,
     unsynced: usize,
     size_bytes: usize,
+    /// Of these, what ids handed out take.
+    pending_bytes: usize,
     next_seat: u64,
 }
 
@@ -124,6 +126,11 @@ impl Members {
     /// What they hold, bytes (an estimate).
     pub fn size_bytes(&self) -> usize {
         self.size_bytes
+    }
+
+    /// The same without ids handed out: nobody but members counts against their group.
+    pub fn seated_bytes(&self) -> usize {
+        self.size_bytes - self.pending_bytes
     }
 
     pub fn get(&self, id: &str) -> Option<&Member> {
@@ -191,6 +198,7 @@ impl Members {
         let size_bytes = pending_bytes(&id);
         if self.pending.insert(id) {
             self.size_bytes += size_bytes;
+            self.pending_bytes += size_bytes;
         }
     }
 
@@ -198,6 +206,7 @@ impl Members {
         let was = self.pending.remove(id);
         if was {
             self.size_bytes -= pending_bytes(id);
+            self.pending_bytes -= pending_bytes(id);
         }
         was
     }

@@ -67,9 +67,9 @@ impl Classic {
         let known = assignments.into_iter().filter(|(id, _)| self.members.contains(id));
         let of: HashMap<Arc<str>, Bytes> = known.collect();
         let size_bytes = of.values().map(Bytes::len).sum::<usize>();
-        let held_bytes = self.members.size_bytes() - self.members.iter().map(|m| m.assignment.len()).sum::<usize>();
+        let held_bytes = self.members.seated_bytes() - self.members.iter().map(|m| m.assignment.len()).sum::<usize>();
         let assignment = Assignment { generation: self.generation, state_ms: turn.now.wall_ms, of };
-        let outcome = if held_bytes + size_bytes > GROUP_BYTES_MAX {
+        let outcome = if held_bytes + size_bytes > GROUP_BYTES_MAX || size_bytes > turn.free_bytes {
             let why = Refusal::TooLarge { size_bytes: held_bytes + size_bytes, max_bytes: GROUP_BYTES_MAX };
             Err((Pending::Assignment(assignment), why))
         } else {

@@ -319,6 +319,9 @@ impl World {
         self.listen();
         let log = &self.rig.log;
         assert_eq!(records(&replayed(log)), records(&self.rig.groups), "replay is not what lives");
+        let all = self.rig.groups.groups.iter();
+        let members_bytes: usize = all.map(|(name, group)| classic::weight(name, &group.classic)).sum();
+        assert_eq!(self.rig.groups.members_bytes, members_bytes);
         let Some(found) = self.rig.groups.groups.get("g") else { return };
         let live = &found.classic;
         live.members.check_counts();
