@@ -4,8 +4,11 @@
 //! readiness with the reason why not.
 
 mod error;
+pub mod extract;
 mod guard;
 mod health;
+pub mod json;
+mod openapi;
 
 pub use error::Problem;
 
@@ -56,6 +59,7 @@ impl Admin {
             .route("/healthz", get(health::healthz))
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics))
+            .merge(openapi::router())
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(middleware::from_fn_with_state(self.clone(), guard::check))
