@@ -20,6 +20,7 @@ mod groups;
 mod groups_crash;
 mod groups_rdkafka;
 mod hostile;
+mod http;
 mod kcat;
 mod members;
 mod newer;

@@ -1,5 +1,8 @@
 //! Starts and stops the real binary.
 
+#[allow(unused_imports)]
+pub use crate::http::{Answer, Event, Events, Http, http};
+
 use std::{
     ffi::OsString,
     io::{BufRead, BufReader, Read, Write},
