@@ -109,6 +109,13 @@ impl Env {
         }
     }
 
+    /// Opens a TCP connection to `HOST:PORT` (a name is looked up, each of its addresses tried), without Nagle's delay. The caller bounds the time.
+    pub async fn connect(&self, address: &str) -> std::io::Result<tokio::net::TcpStream> {
+        let stream = tokio::net::TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
     /// Starts a task; `name` says what it is in a dump. The only way tasks start.
     pub fn spawn<F>(&self, name: &'static str, future: F) -> tokio::task::JoinHandle<F::Output>
     where

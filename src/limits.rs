@@ -122,6 +122,16 @@ pub const COORDINATOR_MEMBERS_BYTES_MAX: usize = 64 << 20;
 pub const GROUP_TEXT_BYTES_MAX: usize = 16 << 10;
 /// Of a client id or instance id goes into a member id so much at most, bytes.
 pub const MEMBER_ID_CLIENT_BYTES_MAX: usize = 1024;
+/// Largest reply that our own client takes from a broker, bytes; its memory grows only as bytes arrive.
+pub const CLIENT_REPLY_BYTES_MAX: usize = 256 << 20;
+/// Memory that the client asks for at once while a reply arrives, bytes.
+pub const CLIENT_REPLY_STEP_BYTES: usize = 1 << 20;
+/// Requests of one outgoing connection that wait to be written; further callers wait.
+pub const CLIENT_QUEUE_MAX: usize = 256;
+/// Longest wait between two attempts of the client, ms.
+pub const CLIENT_BACKOFF_MS_MAX: u64 = 1_000;
+/// First wait between two attempts of the client, ms.
+pub const CLIENT_BACKOFF_MS: u64 = 50;
 
 const _: () = assert!(2 * GROUP_BYTES_MAX <= COORDINATOR_MEMBERS_BYTES_MAX);
 const _: () =

@@ -5,6 +5,7 @@
 
 mod addresses;
 mod administration;
+mod client;
 mod clients;
 mod compression;
 mod connections;
