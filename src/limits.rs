@@ -133,6 +133,29 @@ pub const CLIENT_BACKOFF_MS_MAX: u64 = 1_000;
 /// First wait between two attempts of the client, ms.
 pub const CLIENT_BACKOFF_MS: u64 = 50;
 
+/// Marks of a partition's append clock.
+pub const CLOCK_MARKS_MAX: usize = 256;
+/// Time without traffic after which a partition's append clock and a topic's throughput series are freed, ms.
+pub const FIGURES_IDLE_MS: u64 = 15 * 60_000;
+/// Points of a throughput series.
+pub const SERIES_POINTS: usize = 180;
+/// Time between two points of a throughput series, ms.
+pub const SERIES_STEP_MS: u64 = 5_000;
+/// Topics with a throughput series of their own, 7 KiB each.
+pub const SERIES_TOPICS_MAX: usize = 2_000;
+/// Of `millstream.histograms.max` so many are kept for the APIs.
+pub const HISTOGRAMS_OF_APIS: usize = 128;
+/// Group members whose client and partitions are remembered, so that what they fetch counts for their group.
+pub const READERS_MAX: usize = 10_000;
+/// Partitions of all these together.
+pub const READERS_PARTITIONS_MAX: usize = 200_000;
+/// How long a member is remembered without a sign of life, ms.
+pub const READER_IDLE_MS: i64 = 10 * 60_000;
+/// Topics shown in the metrics by name, and groups.
+pub const METRICS_NAMES_MAX: usize = 1_000;
+/// Partitions shown in the metrics where they are asked for.
+pub const METRICS_PARTITIONS_MAX: usize = 20_000;
+
 const _: () = assert!(2 * GROUP_BYTES_MAX <= COORDINATOR_MEMBERS_BYTES_MAX);
 const _: () =
     assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize && MEMBER_ID_CLIENT_BYTES_MAX + 64 < GROUP_TEXT_BYTES_MAX);
@@ -144,3 +167,4 @@ const _: () = assert!(REPLY_SHARE_BYTES < REPLY_BYTES_MAX && REPLY_BYTES_MAX < R
 const _: () = assert!(FETCH_PARTITIONS_MAX <= SESSION_PARTITIONS_MAX && FETCH_PARTITIONS_MAX <= u32::MAX as usize);
 const _: () = assert!(OPENING_BYTES_MAX <= u32::MAX as usize);
 const _: () = assert!(PRODUCERS_PER_PARTITION_MAX <= DESCRIBED_PRODUCERS_MAX);
+const _: () = assert!(SERIES_POINTS as u64 * SERIES_STEP_MS == FIGURES_IDLE_MS);

@@ -6,13 +6,18 @@
 //! State: the table is swapped by the reconciler alone; a session has a mutex of its own; the coordinators are a map under one mutex, never held while awaiting;
 //! settings are swapped when the image changes them.
 
+mod at_risk;
 mod expiry;
 pub mod groups;
+pub mod latency;
 mod offsets_topic;
 pub mod partitions;
 mod producer_ids;
 pub mod reconciler;
 pub mod sessions;
+pub mod throughput;
+
+pub use at_risk::AtRisk;
 
 use crate::{
     Config, Env,
@@ -20,7 +25,7 @@ use crate::{
     limits::{DISK_FULL_PAUSE_MS, METADATA_BALLAST_BYTES, OPENING_BYTES_MAX, UNPACKING_MAX},
     metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
-    partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher, vital::Vital},
+    partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher, traffic::Active, vital::Vital},
 };
 use arc_swap::ArcSwap;
 use millstream_storage::{Directory, PartitionId, disk::Open};
@@ -58,6 +63,10 @@ pub struct Broker {
     /// Group coordinators that live here.
     pub groups: groups::GroupShards,
     expiry: expiry::Expiry,
+    /// Histograms.
+    pub latency: Arc<latency::Latency>,
+    /// What goes in and out.
+    pub throughput: throughput::Throughput,
     /// Bytes of requests that may wait for logs to be opened.
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
@@ -103,11 +112,15 @@ impl Broker {
             // A log in use has its active segment open and, while old records are read, one more.
             open_logs_max: (directory.open_segments_max() / 2).max(1),
             crowded: Notify::new(),
+            figures: settings.figures,
+            active: Active::default(),
         });
         let broker = Arc::new(Broker {
             partitions: partitions::Partitions::default(),
             sessions: sessions::Sessions::new(settings.fetch_session_slots),
             expiry: expiry::Expiry::default(),
+            latency: Arc::new(latency::Latency::new(settings.figures, settings.histograms_max)),
+            throughput: throughput::Throughput::default(),
             groups: groups::GroupShards::new(&settings.groups),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),
@@ -137,6 +150,9 @@ impl Broker {
         broker.spawn("catalogue", broker.clone().write_catalogue());
         broker.spawn("sweeper", broker.clone().sweep());
         broker.spawn("cooler", broker.clone().cool());
+        if broker.shared.figures {
+            broker.spawn("sampler", broker.clone().sample());
+        }
         broker.spawn("group coordinators", broker.clone().start_groups());
         // What a stop left behind.
         broker.shared.sweep.after(0);

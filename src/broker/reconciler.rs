@@ -15,7 +15,6 @@ use crate::{
     },
     partition::{Partition, Shared, TopicState},
 };
-use arc_swap::ArcSwap;
 use std::sync::Arc;
 use tokio::sync::watch;
 
@@ -119,8 +118,7 @@ impl Broker {
     }
 
     fn new_topic(&self, topic: &Topic) -> TopicEntry {
-        let settings = ArcSwap::from(self.topic_settings(topic));
-        let state = Arc::new(TopicState { id: topic.id, name: topic.name.clone(), settings });
+        let state = Arc::new(TopicState::new(topic.id, topic.name.clone(), self.topic_settings(topic)));
         let partition = |(index, facts)| Partition::new(self.shared.clone(), state.clone(), index as i32, facts);
         let partitions = topic.partitions.iter().enumerate().map(partition).collect();
         TopicEntry { state, partitions }

@@ -87,6 +87,8 @@ pub struct BrokerSettings {
     pub fetch_session_slots: usize,
     /// max.request.partition.size.limit: most partitions in one answer of DescribeTopicPartitions.
     pub request_partitions_max: usize,
+    /// millstream.figures: histograms, append clocks and series are kept.
+    pub figures: bool,
     /// millstream.histograms.max: most latency histograms kept.
     pub histograms_max: usize,
     /// What the group coordinator goes by.

@@ -58,6 +58,7 @@ impl Config {
             retention_check_interval_ms: self.broker_value("log.retention.check.interval.ms", dynamic),
             fetch_session_slots: bytes("max.incremental.fetch.session.cache.slots"),
             request_partitions_max: bytes("max.request.partition.size.limit"),
+            figures: self.broker_flag("millstream.figures", dynamic),
             histograms_max: bytes("millstream.histograms.max"),
             groups: self.groups(dynamic),
             offsets_topic_partitions: self.broker_value("offsets.topic.num.partitions", dynamic),

@@ -289,7 +289,8 @@ static BROKER: &[Definition] = &[
     // Ours.
     fixed(Acts, Text, "millstream.http", "127.0.0.1:9080", Any, "Address of the HTTP listener, as HOST:PORT."),
     fixed(Acts, List, "millstream.http.hosts", "", Any, "Further host names by which the HTTP listener may be called (a foreign Host or Origin is refused); HOST, or HOST:PORT of another site whose pages may call."),
-    fixed(Accepted, Int, "millstream.histograms.max", "1000", Whole(0, 100_000), "Most latency histograms kept; the rest is counted together."),
+    fixed(Acts, Boolean, "millstream.figures", "true", Any, "Histograms, append clocks and series are kept."),
+    fixed(Acts, Int, "millstream.histograms.max", "1000", Whole(0, 100_000), "Most latency histograms kept; the rest is counted together."),
 
     // Groups and transactions: they act as those are built.
     fixed(Accepted, List, "group.consumer.assignors", "uniform,range", Any, "Assignors of consumer groups."),

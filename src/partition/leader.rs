@@ -160,7 +160,16 @@ impl Partition {
         let log_start = reader.log_start();
         let dirty_bytes = if settings.durable { 0 } else { reader.dirty_bytes() };
         let unflushed = appended.last_offset + 1 - reader.durable_end();
+        if self.shared.figures {
+            // Under the lock, so that marks stand in the order of the appends.
+            self.clock().note(appended.base_offset, appended.last_offset + 1, now_ms);
+        }
         drop(phase);
+
+        if self.shared.figures {
+            let records = appended.last_offset + 1 - appended.base_offset;
+            self.shared.active.appended(&self.topic, bytes.len() as u64, records as u64);
+        }
 
         if snapshot {
             self.snapshot_due.store(true, Ordering::Release);

@@ -1,6 +1,6 @@
 //! One replica of one partition: append, read, watermark, producers; the tasks that flush and clean.
 //!
-//! Belongs here: [`Partition`] and everything it owns. Must not: know groups, connections, client-facing requests (errors are named here and become
+//! Belongs here: [`Partition`] and everything it owns, what it counts included ([`traffic`], [`clock`]). Must not: know groups, connections, client-facing requests (errors are named here and become
 //! Kafka's codes in `api`).
 //!
 //! State and its guards: the log's writer and the producers lie behind the partition's one mutex, which is never held across an await; log end, durable end and
@@ -11,13 +11,16 @@
 //! [`flusher`] → a round makes it durable → [`Partition::settle`] moves the watermark and ends what waits.
 
 pub mod cleaner;
+pub mod clock;
 pub mod flusher;
+pub mod histogram;
 pub mod leader;
 mod lifecycle;
 pub mod producers;
 pub mod recode;
 #[cfg(test)]
 pub(crate) mod tests;
+pub mod traffic;
 pub mod vital;
 pub mod waiters;
 
@@ -27,6 +30,7 @@ use crate::{
     metadata::PartitionFacts,
     metrics::Metrics,
     partition::{
+        clock::AppendClock,
         flusher::Flusher,
         producers::Producers,
         waiters::{Goal, Waiters, Wakers},
@@ -65,6 +69,10 @@ pub struct Shared {
     pub open_logs: AtomicUsize,
     pub open_logs_max: usize,
     pub crowded: Notify,
+    /// Append clocks and counters are kept (`millstream.figures`).
+    pub figures: bool,
+    /// Topics with traffic.
+    pub active: traffic::Active,
 }
 
 /// What all partitions of a topic share.
@@ -74,6 +82,17 @@ pub struct TopicState {
     pub name: Arc<str>,
     /// Settings in force; swapped when they change.
     pub settings: ArcSwap<TopicSettings>,
+    /// What went in and out.
+    pub traffic: traffic::Traffic,
+    pub produce_latency: traffic::ProduceLatency,
+}
+
+impl TopicState {
+    /// A topic without traffic.
+    pub fn new(id: Uuid, name: Arc<str>, settings: Arc<TopicSettings>) -> TopicState {
+        let (traffic, produce_latency) = Default::default();
+        TopicState { id, name, settings: ArcSwap::from(settings), traffic, produce_latency }
+    }
 }
 
 /// One replica of one partition on this broker.
@@ -91,6 +110,8 @@ pub struct Partition {
     reader: ArcSwapOption<LogReader>,
     state: Mutex<Phase>,
     waiters: Waiters,
+    /// A leaf lock: nothing else is locked under it.
+    clock: Mutex<AppendClock>,
     /// On the flusher's queue.
     queued: AtomicBool,
     /// Number of its entry on the list of those that are flushed in the background, 0 = none. Written under that list's lock.
@@ -217,6 +238,15 @@ pub struct Offsets {
     pub log_end: i64,
 }
 
+/// Records appended and not yet durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Undurable {
+    pub records: u64,
+    pub bytes: u64,
+    /// When the oldest of them was appended, wall clock in ms; `None` without any, or where the append clock does not reach.
+    pub since_ms: Option<i64>,
+}
+
 /// One read of a fetch.
 #[derive(Debug, Clone, Copy)]
 pub struct Query {
@@ -254,6 +284,7 @@ impl Partition {
             reader: ArcSwapOption::empty(),
             state: Mutex::new(Phase::Cold),
             waiters: Waiters::default(),
+            clock: Mutex::default(),
             queued: AtomicBool::new(false),
             background: AtomicU32::new(0),
             snapshot_due: AtomicBool::new(false),
@@ -302,6 +333,43 @@ impl Partition {
         match &*self.reader.load() {
             Some(reader) => reader.size_bytes(),
             None => self.stat().size_bytes,
+        }
+    }
+
+    /// When the first record at or after `offset` was appended by this broker, wall clock in ms; `None` where the append clock does not reach (see [`clock`] for its resolution) and
+    /// where there is no such record.
+    pub fn appended_ms(&self, offset: i64) -> Option<i64> {
+        self.clock().appended_ms(offset)
+    }
+
+    /// Frees the append clock if nothing was appended since `since_ms`.
+    pub fn rest_clock(&self, since_ms: i64) {
+        let mut clock = self.clock();
+        if clock.last_ms().is_some_and(|last_ms| last_ms < since_ms) {
+            clock.clear();
+        }
+    }
+
+    fn clock(&self) -> MutexGuard<'_, AppendClock> {
+        self.clock.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// What this broker appended and what is not durable yet: records and bytes. Nothing while the log is closed.
+    pub fn undurable(&self) -> Undurable {
+        let guard = self.reader.load();
+        let Some(reader) = &*guard else { return Undurable::default() };
+        let durable_end = reader.durable_end();
+        let records = u64::try_from(reader.log_end() - durable_end).unwrap_or(0);
+        if records == 0 {
+            return Undurable::default();
+        }
+        Undurable { records, bytes: reader.dirty_bytes(), since_ms: self.appended_ms(durable_end) }
+    }
+
+    /// Records were given to a fetcher.
+    pub fn note_fetched(&self, bytes: u64, records: u64) {
+        if self.shared.figures && bytes > 0 {
+            self.shared.active.fetched(&self.topic, bytes, records);
         }
     }
 

@@ -49,6 +49,8 @@ impl World {
             open_logs: AtomicUsize::new(0),
             open_logs_max: 64,
             crowded: Notify::new(),
+            figures: true,
+            active: traffic::Active::default(),
         });
         let overrides = overrides.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
         World { directory, vital, shared, overrides }
@@ -56,7 +58,7 @@ impl World {
 
     pub fn partition(&self) -> Arc<Partition> {
         let settings = Config::local("/nowhere").topic(&self.overrides, &Default::default());
-        let topic = TopicState { id: Uuid::from_u128(7), name: "t".into(), settings: ArcSwap::from_pointee(settings) };
+        let topic = TopicState::new(Uuid::from_u128(7), "t".into(), Arc::new(settings));
         let facts =
             PartitionFacts { replicas: [1].into(), isr: [1].into(), leader: 1, leader_epoch: 3, partition_epoch: 0 };
         Partition::new(self.shared.clone(), Arc::new(topic), 0, &facts)
