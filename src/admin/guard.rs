@@ -2,7 +2,7 @@
 //!
 //! A page of another site can make a browser send requests here, under its own name (DNS rebinding: a foreign Host), with its own name beside it (a foreign Origin), or with neither
 //! (an image, a script, a frame: `Sec-Fetch-Site` says so). All are refused; only a link that a person follows from elsewhere is not. Hosts allowed: localhost, addresses of this
-//! machine as the listener is bound, the host of `advertised.listeners`, and `millstream.http.hosts`. Another port of the same host is another site: an Origin is ours where host and
+//! machine as the listener is bound, the hosts of `advertised.listeners`, and `millstream.http.hosts`. Another port of the same host is another site: an Origin is ours where host and
 //! port are those of the Host of the same request, or where `millstream.http.hosts` names them (a name without a port stands for ports 80 and 443).
 //!
 //! Every answer carries the headers that keep a page of ours from being framed, sniffed, or made to run what it did not bring.
@@ -74,7 +74,8 @@ impl Hosts {
         let mut names: Vec<Authority> = config.http_hosts().iter().filter_map(|name| Authority::parse(name)).collect();
         let origins = names.len();
         let further = |host: &str| Authority { host: host.to_ascii_lowercase(), port: None };
-        names.extend(config.advertised.as_ref().map(|(host, _)| further(host)));
+        let advertised = config.listeners.iter().filter_map(|listener| listener.advertised.as_ref());
+        names.extend(advertised.map(|(host, _)| further(host)));
         let host = Authority::parse(&config.http).map(|listener| listener.host).unwrap_or_default();
         let bound = host.parse().ok();
         if bound.is_none() && !host.is_empty() {
@@ -255,8 +256,10 @@ mod tests {
         let config = Config::local("/nowhere")
             .set("millstream.http", "0.0.0.0:9080")
             .set("millstream.http.hosts", "millstream, Broker.Example")
-            .set("advertised.listeners", "PLAINTEXT://kafka.example:9092");
-        for host in ["10.1.2.3:9080", "[fe80::1]:9080", "millstream:9080", "broker.example", "kafka.example"] {
+            .set("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT")
+            .set("listeners", "PLAINTEXT://:0,INTERNAL://:0")
+            .set("advertised.listeners", "INTERNAL://inner:19092,PLAINTEXT://kafka.example:9092");
+        for host in ["10.1.2.3:9080", "[fe80::1]:9080", "millstream:9080", "broker.example", "kafka.example", "inner"] {
             assert!(!refused(&config, &[("host", host)]), "{host}");
         }
         assert!(refused(&config, &[("host", "evil.example")]));

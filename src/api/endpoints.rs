@@ -13,14 +13,10 @@ pub struct Endpoint {
     pub fenced: bool,
 }
 
-/// All registered brokers, by node id. This node advertises `advertised.listeners`, else the local address of the connection: whoever came in by it reaches
-/// it again. A broker whose address is not known is left out.
+/// All registered brokers, by node id. This node tells what the listener of the connection advertises, else the local address of the connection: whoever came in
+/// by it reaches it again. A broker whose address is not known is left out.
 pub fn endpoints(image: &Image, config: &Config, connection: &Connection) -> Vec<Endpoint> {
-    let own = config.advertised.clone().unwrap_or_else(|| {
-        let local = connection.local;
-        // An IPv4 client on a dual-stack listener has a mapped address, which few clients can use.
-        (local.ip().to_canonical().to_string(), local.port())
-    });
+    let own = config.listeners[connection.listener].told_to(connection.local);
     let endpoint = |b: &std::sync::Arc<crate::metadata::BrokerRegistration>| {
         let (host, port) = match b.node_id == config.node_id {
             true => own.clone(),
@@ -55,7 +51,7 @@ mod tests {
     }
 
     fn connection(local: &str) -> Connection {
-        Connection { id: 1, local: local.parse().unwrap(), peer: "127.0.0.1:1".parse().unwrap() }
+        Connection { id: 1, listener: 0, local: local.parse().unwrap(), peer: "127.0.0.1:1".parse().unwrap() }
     }
 
     #[test]
@@ -77,5 +73,20 @@ mod tests {
             endpoints(&image(&[(1, None), (2, Some(("other", 7))), (3, None)]), &config, &connection("[::1]:1"));
         let shown: Vec<_> = found.iter().map(|e| (e.node_id, e.host.as_str(), e.port)).collect();
         assert_eq!(shown, [(1, "kafka.example", 1234), (2, "other", 7)]);
+    }
+
+    #[test]
+    fn each_listener_has_an_address_of_its_own() {
+        let config = Config::local("/nowhere")
+            .set("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT,OTHER:PLAINTEXT")
+            .set("listeners", "PLAINTEXT://:0,INTERNAL://:0,OTHER://:0")
+            .set("advertised.listeners", "INTERNAL://inner:19092,PLAINTEXT://localhost:9092");
+        let told = |listener| {
+            let connection = Connection { listener, ..connection("10.1.2.3:5") };
+            let found = endpoints(&image(&[(1, None)]), &config, &connection).remove(0);
+            (found.host, found.port)
+        };
+        let own = [("localhost", 9092), ("inner", 19092), ("10.1.2.3", 5)].map(|(h, p)| (h.to_string(), p));
+        assert_eq!([0, 1, 2].map(told), own);
     }
 }

@@ -184,6 +184,8 @@ fn is_flexible(key: i16, version: i16) -> bool {
 pub struct Connection {
     /// Unique in this process.
     pub id: u64,
+    /// Listener it came in by: its place in [`crate::Config::listeners`].
+    pub listener: usize,
     /// Address it was accepted on.
     pub local: SocketAddr,
     pub peer: SocketAddr,

@@ -65,7 +65,7 @@ fn load(args: &ConfigArgs, environment: &[(String, String)]) -> Result<Config, S
         Some(path) => Some(std::fs::read_to_string(path).map_err(|e| format!("cannot read {}: {e}", path.display()))?),
         None => None,
     };
-    Config::load(None, None, None, file.as_deref(), environment, &args.sets)
+    Config::load(None, &[], None, file.as_deref(), environment, &args.sets)
 }
 
 fn print(config: &Config, args: &ConfigArgs, out: &mut impl Write) -> io::Result<()> {
@@ -79,6 +79,13 @@ fn print(config: &Config, args: &ConfigArgs, out: &mut impl Write) -> io::Result
     let levels = [("broker", &brokers), ("topic", &topics), ("group", &groups)];
     let all = levels.iter().flat_map(|(level, settings)| settings.iter().map(|r| (*level, r)));
     let shown: Vec<(&str, &Resolved)> = all.filter(|(_, r)| wanted(r)).collect();
+    // What makes the first hour fail where it is wrong: said whenever the settings behind it are shown.
+    let about_listeners =
+        |text: &String| ["listeners", "advertised.listeners"].iter().any(|name| name.contains(text.as_str()));
+    let told = match args.filter.as_ref().is_none_or(about_listeners) {
+        true => config.listeners.as_slice(),
+        false => &[],
+    };
     match args.output {
         Output::Json => {
             for (level, r) in shown {
@@ -89,9 +96,27 @@ fn print(config: &Config, args: &ConfigArgs, out: &mut impl Write) -> io::Result
                 });
                 writeln!(out, "{line}")?;
             }
+            for l in told {
+                let advertised = l.advertised.as_ref().map(|_| l.told());
+                let line = json!({
+                    "level": "listener", "name": l.name, "value": l.address(), "advertised": advertised,
+                    "meaning": format!("Clients are told {}.", l.told()),
+                });
+                writeln!(out, "{line}")?;
+            }
             Ok(())
         }
-        Output::Table => table(&shown, out),
+        Output::Table => {
+            table(&shown, out)?;
+            if !told.is_empty() {
+                let gap = if shown.is_empty() { "" } else { "\n" };
+                writeln!(out, "{gap}Kafka listeners")?;
+            }
+            for l in told {
+                writeln!(out, "listener {} {}: clients are told {}", l.name, l.address(), l.told())?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -200,6 +225,28 @@ mod tests {
         let line = groups.lines().find(|l| l.starts_with("consumer.session.timeout.ms")).unwrap();
         let words: Vec<_> = line.split_whitespace().take(4).collect();
         assert_eq!(words, ["consumer.session.timeout.ms", "46000", "command", "none"]);
+    }
+
+    #[test]
+    fn what_each_listener_tells_its_clients_is_said() {
+        let sets = [
+            ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,INTERNAL:PLAINTEXT"),
+            ("listeners", "PLAINTEXT://:9092,INTERNAL://[::]:19092"),
+            ("advertised.listeners", "PLAINTEXT://localhost:9092"),
+        ];
+        let text = printed(&args("advertised", &sets, Output::Table));
+        let (_, listeners) = text.split_once("Kafka listeners\n").unwrap();
+        assert_eq!(
+            listeners,
+            "listener PLAINTEXT 0.0.0.0:9092: clients are told localhost:9092\n\
+             listener INTERNAL [::]:19092: clients are told the address they connected to\n"
+        );
+        let text = printed(&args("listeners", &sets, Output::Json));
+        let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        let told: Vec<_> = lines.iter().filter(|l| l["level"] == "listener").collect();
+        assert_eq!((&told[0]["name"], &told[0]["advertised"]), (&json!("PLAINTEXT"), &json!("localhost:9092")));
+        assert_eq!((&told[1]["value"], &told[1]["advertised"]), (&json!("[::]:19092"), &json!(null)));
+        assert!(!printed(&args("num.partitions", &sets, Output::Table)).contains("Kafka listeners"));
     }
 
     #[test]

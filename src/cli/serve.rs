@@ -11,9 +11,9 @@ pub struct ServeArgs {
     /// Where the data lives; made when absent [default: log.dirs, else ./data].
     #[arg(long, value_name = "DIR", conflicts_with = "ephemeral")]
     data_dir: Option<PathBuf>,
-    /// Address of the Kafka listener; port 0 takes any free one [default: listeners, else 127.0.0.1:9092].
+    /// Address of the Kafka listener; port 0 takes any free one; may be repeated as NAME://HOST:PORT for several [default: listeners, else 127.0.0.1:9092].
     #[arg(long, value_name = "HOST:PORT")]
-    kafka: Option<String>,
+    kafka: Vec<String>,
     /// Address of the HTTP listener; port 0 takes any free one [default: millstream.http, else 127.0.0.1:9080].
     #[arg(long, value_name = "HOST:PORT")]
     http: Option<String>,
@@ -68,8 +68,8 @@ impl ServeArgs {
         let file = self.config.as_ref().map(read).transpose()?;
         let environment: Vec<(String, String)> =
             std::env::vars().filter(|(name, _)| name.starts_with("MILLSTREAM_") && name != "MILLSTREAM_LOG").collect();
-        let (kafka, http) = (self.kafka.as_deref(), self.http.as_deref());
-        let mut config = Config::load(data_dir, kafka, http, file.as_deref(), &environment, &self.sets)?;
+        let http = self.http.as_deref();
+        let mut config = Config::load(data_dir, &self.kafka, http, file.as_deref(), &environment, &self.sets)?;
         config.stop_timeout_ms = self.stop_timeout.saturating_mul(1000);
         Ok(config)
     }
@@ -121,7 +121,9 @@ async fn until_stopped(config: Config, again: impl Fn() -> Result<Config, String
     };
     // Whoever started it may not listen (any more).
     let mut out = std::io::stdout();
-    let _ = writeln!(out, "ready kafka={} http={}", node.kafka(), node.http()).and_then(|()| out.flush());
+    let further: String =
+        node.listeners()[1..].iter().map(|(name, address)| format!(" kafka.{name}={address}")).collect();
+    let _ = writeln!(out, "ready kafka={} http={}{further}", node.kafka(), node.http()).and_then(|()| out.flush());
     let died = loop {
         tokio::select! {
             biased;

@@ -1,19 +1,23 @@
 //! What a node was started with: file, environment, command line, each over the one before.
 
-use super::{Config, Dynamic, Effect, Source, broker_definition, broker_definitions, check};
+use super::{
+    Config, Dynamic, Effect, Source, broker_definition, broker_definitions, check,
+    listeners::{self, Given, Listener, host_port},
+};
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
-const KAFKA: &str = "127.0.0.1:9092";
+const KAFKA_PORT: u16 = 9092;
 const HTTP: &str = "127.0.0.1:9080";
 const DATA_DIR: &str = "./data";
 
 impl Config {
     /// Reads `file` (`key=value`, as server.properties), then the environment (`MILLSTREAM_` + name in capitals, dots as underscores; ours without a second
     /// `MILLSTREAM_`), then `sets`. A misspelled name is refused with the nearest valid one, a bad value with what is allowed. `data_dir`, `kafka`, `http` of the command line win
-    /// over the names for them (log.dirs, listeners, millstream.http); where nobody says: ./data, 127.0.0.1:9092, 127.0.0.1:9080.
+    /// over the names for them (log.dirs, listeners, millstream.http); where nobody says: ./data, 127.0.0.1:9092, 127.0.0.1:9080. Each of `kafka` is `HOST:PORT` or
+    /// `NAME://HOST:PORT`; empty = not given.
     pub fn load(
         data_dir: Option<PathBuf>,
-        kafka: Option<&str>,
+        kafka: &[String],
         http: Option<&str>,
         file: Option<&str>,
         environment: &[(String, String)],
@@ -37,27 +41,26 @@ impl Config {
         for (name, value) in sets {
             put(name.trim().to_owned(), value.trim().to_owned(), Source::CommandLine)?;
         }
+        if !kafka.is_empty() {
+            let beneath = given.get("listeners").map(|(text, _)| text.as_str());
+            let listeners = listeners::of_command_line(kafka, beneath)?;
+            given.insert("listeners".to_owned(), (listeners, Source::CommandLine));
+        }
         let mut config = Config {
             data_dir: DATA_DIR.into(),
-            kafka: KAFKA.into(),
+            listeners: vec![Listener::loopback(KAFKA_PORT)],
             http: HTTP.into(),
             node_id: 1,
-            advertised: None,
             given: Arc::new(given),
             stop_timeout_ms: 30_000,
         };
         config.fields_from_names()?;
-        for (address, field) in [(kafka, &mut config.kafka), (http, &mut config.http)] {
-            if let Some(address) = address {
-                host_port(address)?;
-                *field = address.to_owned();
-            }
+        if let Some(http) = http {
+            host_port(http)?;
+            config.http = http.to_owned();
+            Arc::make_mut(&mut config.given).remove("millstream.http");
         }
         config.data_dir = data_dir.unwrap_or(config.data_dir);
-        let overridden = [(kafka.is_some(), "listeners"), (http.is_some(), "millstream.http")];
-        for (_, name) in overridden.into_iter().filter(|(by_command_line, _)| *by_command_line) {
-            Arc::make_mut(&mut config.given).remove(name);
-        }
         Ok(config)
     }
 
@@ -65,10 +68,9 @@ impl Config {
     pub fn local(data_dir: impl Into<PathBuf>) -> Config {
         Config {
             data_dir: data_dir.into(),
-            kafka: "127.0.0.1:0".into(),
+            listeners: vec![Listener::loopback(0)],
             http: "127.0.0.1:0".into(),
             node_id: 1,
-            advertised: None,
             given: Arc::default(),
             stop_timeout_ms: 30_000,
         }
@@ -167,70 +169,16 @@ impl Config {
             host_port(http)?;
             self.http = http.to_owned();
         }
-        if let Some(text) = self.given_text("listeners") {
-            let (host, port) = self.one_listener("listeners", text)?;
-            let host = if host.is_empty() { "0.0.0.0".to_owned() } else { bracketed(&host) };
-            self.kafka = format!("{host}:{port}");
-        }
-        if let Some(text) = self.given_text("advertised.listeners") {
-            let (host, port) = self.one_listener("advertised.listeners", text)?;
-            if host.is_empty() || ["0.0.0.0", "::"].contains(&host.as_str()) {
-                return Err(format!(
-                    "advertised.listeners={text} tells clients no address they could connect to; name a host"
-                ));
-            }
-            self.advertised = Some((host, port));
-        }
+        let unnamed = listeners::setting(&self.listeners);
+        let given = Given {
+            listeners: self.given_text("listeners").unwrap_or(&unnamed),
+            advertised: self.given_text("advertised.listeners"),
+            protocols: self.given_text("listener.security.protocol.map"),
+            controllers: self.given_text("controller.listener.names"),
+        };
+        self.listeners = given.resolve()?;
         Ok(())
     }
-
-    /// Host and port of the one PLAINTEXT listener in `text`; those of controllers are left out.
-    fn one_listener(&self, name: &str, text: &str) -> Result<(String, u16), String> {
-        let controllers = self.given_text("controller.listener.names").unwrap_or("");
-        let protocols = self.given_text("listener.security.protocol.map").unwrap_or("PLAINTEXT:PLAINTEXT");
-        let mut found = None;
-        for listener in check::items(text) {
-            let (listener_name, address) = listener
-                .split_once("://")
-                .ok_or_else(|| format!("{name}={text} is not valid: each listener is NAME://HOST:PORT"))?;
-            if check::items(controllers).any(|c| c.eq_ignore_ascii_case(listener_name)) {
-                continue;
-            }
-            let mapped = check::items(protocols)
-                .filter_map(|pair| pair.split_once(':'))
-                .find(|(of, _)| of.trim().eq_ignore_ascii_case(listener_name))
-                .map(|(_, protocol)| protocol.trim());
-            let protocol = mapped.unwrap_or(listener_name);
-            if !protocol.eq_ignore_ascii_case("PLAINTEXT") {
-                return Err(format!(
-                    "{name}: listener {listener_name} speaks {protocol}; only PLAINTEXT is served so far"
-                ));
-            }
-            if found.is_some() {
-                return Err(format!("{name}={text} names several listeners; one is served so far"));
-            }
-            found = Some(host_port(address)?);
-        }
-        found.ok_or_else(|| format!("{name}={text} names no listener for clients"))
-    }
-}
-
-/// `HOST:PORT` apart; an IPv6 address is in brackets, which are taken off. The host may be empty.
-fn host_port(text: &str) -> Result<(String, u16), String> {
-    let wrong = || format!("{text} is not an address; write HOST:PORT, or [IPV6]:PORT");
-    let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
-    let port = port.parse().map_err(|_| format!("{port} in {text} is not a port; ports go from 0 to 65535"))?;
-    let plain = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
-    match plain {
-        Some(v6) if v6.parse::<std::net::Ipv6Addr>().is_ok() => Ok((v6.to_owned(), port)),
-        Some(_) => Err(wrong()),
-        None if host.contains([':', '/', '[', ']', ' ', '@']) => Err(wrong()),
-        None => Ok((host.to_owned(), port)),
-    }
-}
-
-fn bracketed(host: &str) -> String {
-    if host.contains(':') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// Lines of a properties file as (line number, name, value): `#` and `!` begin comments, a backslash at the end continues a line, a later line wins.
@@ -283,12 +231,16 @@ mod tests {
         let owned = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
             pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
         };
-        Config::load(None, None, None, Some(file), &owned(environment), &owned(sets))
+        Config::load(None, &[], None, Some(file), &owned(environment), &owned(sets))
+    }
+
+    fn kafka(config: &Config) -> String {
+        listeners::setting(&config.listeners)
     }
 
     #[test]
     fn a_reload_takes_what_acts_at_run_time_and_names_the_rest() {
-        let load = |file: &str| Config::load(None, None, None, Some(file), &[], &[]).unwrap();
+        let load = |file: &str| Config::load(None, &[], None, Some(file), &[], &[]).unwrap();
         let before = load("log.retention.ms=1000\nmessage.max.bytes=2000\nnode.id=1\n");
         let (after, restart) = before.reloaded(&load("log.retention.ms=5000\nnode.id=7\n"));
         assert_eq!(restart, ["node.id"]);
@@ -318,7 +270,7 @@ mod tests {
         assert_eq!(c.given["num.partitions"], ("3".into(), Source::Environment));
         let c = load(file, &[("MILLSTREAM_NUM_PARTITIONS", "3")], &[("num.partitions", "4")]).unwrap();
         assert_eq!(c.given["num.partitions"], ("4".into(), Source::CommandLine));
-        assert_eq!((c.kafka.as_str(), c.http.as_str(), c.node_id), (KAFKA, HTTP, 1));
+        assert_eq!((kafka(&c).as_str(), c.http.as_str(), c.node_id), ("PLAINTEXT://127.0.0.1:9092", HTTP, 1));
     }
 
     #[test]
@@ -347,8 +299,8 @@ mod tests {
             transaction.state.log.replication.factor=1\ntransaction.state.log.min.isr=1\nlog.retention.hours=168\n\
             log.segment.bytes=1073741824\nlog.retention.check.interval.ms=300000\n";
         let c = load(file, &[], &[]).unwrap();
-        assert_eq!(c.kafka, "0.0.0.0:9092");
-        assert_eq!(c.advertised, Some(("localhost".into(), 9092)));
+        assert_eq!(kafka(&c), "PLAINTEXT://0.0.0.0:9092");
+        assert_eq!(c.listeners[0].advertised, Some(("localhost".into(), 9092)));
         assert_eq!(c.node_id, 7);
         assert_eq!(c.data_dir, PathBuf::from("/tmp/kraft-combined-logs"));
         assert!(c.warnings().iter().any(|w| w.starts_with("num.io.threads")));
@@ -358,11 +310,18 @@ mod tests {
     #[test]
     fn arguments_win_over_names() {
         let file = "listeners=PLAINTEXT://0.0.0.0:1\nlog.dirs=/a\nmillstream.http=[::1]:2";
-        let c = Config::load(None, None, None, Some(file), &[], &[]).unwrap();
-        assert_eq!((c.kafka.as_str(), c.http.as_str()), ("0.0.0.0:1", "[::1]:2"));
-        let c = Config::load(Some("/b".into()), Some("[::1]:3"), Some("127.0.0.1:4"), Some(file), &[], &[]).unwrap();
-        assert_eq!((c.kafka.as_str(), c.http.as_str()), ("[::1]:3", "127.0.0.1:4"));
+        let c = Config::load(None, &[], None, Some(file), &[], &[]).unwrap();
+        assert_eq!((kafka(&c).as_str(), c.http.as_str()), ("PLAINTEXT://0.0.0.0:1", "[::1]:2"));
+        let one = ["[::1]:3".to_owned()];
+        let c = Config::load(Some("/b".into()), &one, Some("127.0.0.1:4"), Some(file), &[], &[]).unwrap();
+        assert_eq!((kafka(&c).as_str(), c.http.as_str()), ("PLAINTEXT://[::1]:3", "127.0.0.1:4"));
         assert_eq!(c.data_dir, PathBuf::from("/b"));
+        assert_eq!(c.given["listeners"], ("PLAINTEXT://[::1]:3".into(), Source::CommandLine));
+        let two = ["0.0.0.0:5".to_owned(), "SSL://[::]:5".to_owned()];
+        let map = "listener.security.protocol.map=SSL:PLAINTEXT\nadvertised.listeners=SSL://b:7";
+        let c = Config::load(None, &two, None, Some(map), &[], &[]).unwrap();
+        assert_eq!(kafka(&c), "PLAINTEXT://0.0.0.0:5,SSL://[::]:5");
+        assert_eq!(c.listeners[1].advertised, Some(("b".into(), 7)));
     }
 
     #[test]
@@ -370,7 +329,11 @@ mod tests {
         let cases = [
             ("listeners=SASL_SSL://:9092", "only PLAINTEXT"),
             ("listeners=A://:9092\nlistener.security.protocol.map=A:SSL", "only PLAINTEXT"),
-            ("listeners=PLAINTEXT://:9092,PLAINTEXT://:9093", "several listeners"),
+            ("listeners=PLAINTEXT://:9092,PLAINTEXT://:9093", "PLAINTEXT twice"),
+            (
+                "advertised.listeners=INTERNAL://a:1\nlistener.security.protocol.map=INTERNAL:PLAINTEXT",
+                "listeners does not",
+            ),
             ("listeners=9092", "NAME://HOST:PORT"),
             ("listeners=PLAINTEXT://a:99999", "not a port"),
             ("listeners=PLAINTEXT://::1:9092", "[IPV6]"),

@@ -1,15 +1,17 @@
 //! Settings: one table of every name, with type, default, meaning and whether it acts here.
 //!
-//! Belongs here: the table ([`table`]), reading and checking what a node was started with ([`load`]), and turning names into typed
+//! Belongs here: the table ([`table`]), reading and checking what a node was started with ([`load`], its listeners in [`listeners`]), and turning names into typed
 //! values ([`resolve`]). Must not: know brokers, topics that exist, or requests. A topic's value comes from the topic itself, else from the
 //! broker settings that are its synonyms (dynamic for this broker, dynamic for all, static), else from the default.
 
 mod check;
+mod listeners;
 mod load;
 mod resolve;
 mod table;
 
 pub use check::{validate_broker_dynamic, validate_group, validate_topic};
+pub use listeners::Listener;
 pub use table::{
     broker_definition, broker_definitions, group_definition, group_definitions, topic_definition, topic_definitions,
 };
@@ -42,14 +44,12 @@ pub enum Source {
 pub struct Config {
     /// Data directory.
     pub data_dir: PathBuf,
-    /// Kafka listener, `HOST:PORT`; port 0 = any free one.
-    pub kafka: String,
+    /// Kafka listeners, at least one; the first is the one that other brokers are told.
+    pub listeners: Vec<Listener>,
     /// HTTP listener, `HOST:PORT`.
     pub http: String,
     /// node.id.
     pub node_id: i32,
-    /// advertised.listeners, parsed: host and port told to clients; `None` = the local address of the accepted connection.
-    pub advertised: Option<(String, u16)>,
     /// Values given by file, environment or command line: name → (value, source). Validated.
     pub given: Arc<BTreeMap<String, (String, Source)>>,
     /// How long a graceful stop may take, ms.

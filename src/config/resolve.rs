@@ -2,7 +2,7 @@
 
 use super::{
     BrokerSettings, Config, Definition, Dynamic, Effect, GroupSettings, Resolved, Source, TopicSettings,
-    broker_definition, broker_definitions, check, group_definitions, topic_definition, topic_definitions,
+    broker_definition, broker_definitions, check, group_definitions, listeners, topic_definition, topic_definitions,
 };
 use millstream_storage::LogConfig;
 use std::{
@@ -240,7 +240,7 @@ impl Config {
         match name {
             "node.id" => Some(self.node_id.to_string()),
             "log.dirs" => Some(self.data_dir.display().to_string()),
-            "listeners" => Some(format!("PLAINTEXT://{}", self.kafka)),
+            "listeners" => Some(listeners::setting(&self.listeners)),
             "millstream.http" => Some(self.http.clone()),
             _ => None,
         }

@@ -170,7 +170,7 @@ static TOPIC: &[Definition] = &[
 #[rustfmt::skip]
 static BROKER: &[Definition] = &[
     // Who and where.
-    unset(fixed(Acts, List, "advertised.listeners", "", Any, "Address told to clients, as PLAINTEXT://HOST:PORT; else the one they came in by.")),
+    unset(fixed(Acts, List, "advertised.listeners", "", Any, "Address told to the clients of a listener, as NAME://HOST:PORT, for those listeners that are named; else the one they came in by.")),
     fixed(Acts, Int, "broker.id", "-1", from(-1), "Older name of node.id."),
     unset(fixed(Acts, Text, "broker.rack", "", Any, "Rack of this broker, for replica placement and reads from the nearest replica.")),
     unset(fixed(Accepted, List, "controller.listener.names", "", Any, "Listeners of the controller; those named here are left out of listeners.")),
@@ -181,8 +181,8 @@ static BROKER: &[Definition] = &[
     fixed(Accepted, Int, "controller.quorum.request.timeout.ms", "2000", from(0), "Longest wait of a request between controllers."),
     unset(fixed(Accepted, Text, "inter.broker.listener.name", "", Any, "Listener that brokers use among themselves.")),
     fixed(Accepted, Text, "security.inter.broker.protocol", "PLAINTEXT", Any, "Protocol that brokers use among themselves."),
-    fixed(Acts, Text, "listener.security.protocol.map", "PLAINTEXT:PLAINTEXT", Any, "Protocol of each listener name; only PLAINTEXT is served so far."),
-    fixed(Acts, List, "listeners", "PLAINTEXT://127.0.0.1:9092", Any, "Address of the Kafka listener, as PLAINTEXT://HOST:PORT."),
+    fixed(Acts, Text, "listener.security.protocol.map", "PLAINTEXT:PLAINTEXT", Any, "Protocol of each listener name, as NAME:PROTOCOL; only PLAINTEXT is served so far."),
+    fixed(Acts, List, "listeners", "PLAINTEXT://127.0.0.1:9092", Any, "Addresses of the Kafka listeners, as NAME://HOST:PORT; names and ports are unique (one IPv4 and one IPv6 address may share a port)."),
     unset(fixed(Acts, List, "log.dir", "", Any, "Older name of log.dirs.")),
     fixed(Acts, List, "log.dirs", "./data", Any, "The data directory; one for now."),
     unset(fixed(Accepted, Text, "metadata.log.dir", "", Any, "Directory of the metadata log; here it lies in the data directory.")),

@@ -9,12 +9,14 @@ use crate::{
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use std::{
     collections::{HashMap, hash_map::Entry},
+    future::poll_fn,
     io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 use tokio::{
@@ -25,8 +27,9 @@ use tokio::{
 /// Connections the kernel keeps for us before they are accepted.
 const BACKLOG: i32 = 1024;
 
-/// Binds `HOST:PORT` (port 0 = any free one); `what` names the listener in the sentence that says why it cannot be. A wildcard IPv6 address takes IPv4 too.
-pub async fn bind(address: &str, what: &str) -> Result<TcpListener, String> {
+/// Binds `HOST:PORT` (port 0 = any free one); `what` names the listener in the sentence that says why it cannot be. A wildcard IPv6 address takes IPv4 too, unless
+/// `only_v6`.
+pub async fn bind(address: &str, what: &str, only_v6: bool) -> Result<TcpListener, String> {
     let cannot = |error: io::Error| {
         let hint = match error.kind() {
             io::ErrorKind::AddrInUse => "; another process uses this port",
@@ -38,13 +41,13 @@ pub async fn bind(address: &str, what: &str) -> Result<TcpListener, String> {
     };
     let resolved = tokio::net::lookup_host(address).await.map_err(cannot)?.next();
     let resolved = resolved.ok_or_else(|| cannot(io::ErrorKind::AddrNotAvailable.into()))?;
-    listen(resolved).map_err(cannot)
+    listen(resolved, only_v6).map_err(cannot)
 }
 
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+fn listen(address: SocketAddr, only_v6: bool) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() && address.ip().is_unspecified() {
-        socket.set_only_v6(false)?;
+        socket.set_only_v6(only_v6)?;
     }
     // A restart must not wait for connections in TIME_WAIT; a second listener is refused all the same.
     socket.set_reuse_address(true)?;
@@ -121,12 +124,12 @@ impl<S> Drop for Counted<S> {
     }
 }
 
-/// Accepts connections and starts a task for each, until the server drains. At `connections_max` open ones the next waits in the kernel's queue; one above `of_peer_max`
+/// Accepts connections of all `listeners` and starts a task for each, until the server drains; the place of a listener there is what its connections know it by. At `connections_max` open ones the next waits in the kernel's queue; one above `of_peer_max`
 /// of its address is closed at once. Running out of files or memory pauses the loop, never ends it.
 pub async fn accept<S: Service>(
     env: Env,
     shared: Arc<Shared<S>>,
-    listener: TcpListener,
+    listeners: Vec<TcpListener>,
     open: Arc<Open>,
     mut phase: watch::Receiver<Phase>,
     connections_max: impl Fn() -> usize + Send,
@@ -135,7 +138,7 @@ pub async fn accept<S: Service>(
     static NEXT_ID: AtomicU64 = AtomicU64::new(1);
     let phases = phase.clone();
     let accepting = async {
-        let (mut short_of_room, mut was_at_bound) = (false, false);
+        let (mut short_of_room, mut was_at_bound, mut turn) = (false, false, 0);
         loop {
             let bound = connections_max().max(1);
             let at_bound = open.count.load(Ordering::SeqCst) >= bound;
@@ -144,7 +147,7 @@ pub async fn accept<S: Service>(
             }
             was_at_bound = at_bound;
             open.fewer_than(bound).await;
-            let (socket, connection) = match accept_one(&listener).await {
+            let (socket, connection) = match accept_one(&listeners, &mut turn).await {
                 Ok(accepted) => accepted,
                 Err(error) if is_peers(&error) => {
                     tracing::debug!(%error, "a connection was gone before it was accepted");
@@ -187,8 +190,20 @@ pub async fn accept<S: Service>(
     }
 }
 
-async fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, Connection)> {
-    let (socket, peer) = listener.accept().await?;
+/// The next connection of any listener; `turn` is the one asked first, so that a busy one does not keep the others waiting.
+async fn accept_one(listeners: &[TcpListener], turn: &mut usize) -> io::Result<(TcpStream, Connection)> {
+    let (listener, accepted) = poll_fn(|context| {
+        let order = (0..listeners.len()).map(|i| (*turn + i) % listeners.len());
+        for at in order {
+            if let Poll::Ready(accepted) = listeners[at].poll_accept(context) {
+                *turn = at + 1;
+                return Poll::Ready((at, accepted));
+            }
+        }
+        Poll::Pending
+    })
+    .await;
+    let (socket, peer) = accepted?;
     // Replies are written whole: waiting for more would only delay them.
     socket.set_nodelay(true)?;
     // A peer that vanished without a word is found out even while nothing is to be sent to it.
@@ -198,7 +213,7 @@ async fn accept_one(listener: &TcpListener) -> io::Result<(TcpStream, Connection
         .with_retries(KEEPALIVE_PROBES);
     SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
     let local = socket.local_addr()?;
-    Ok((socket, Connection { id: 0, local, peer }))
+    Ok((socket, Connection { id: 0, listener, local, peer }))
 }
 
 /// Whether an accept failed because the peer was gone; anything else is a lack of files or memory.
@@ -213,32 +228,63 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_in_use_is_said_in_one_sentence() {
-        let first = bind("127.0.0.1:0", "Kafka clients").await.unwrap();
+        let first = bind("127.0.0.1:0", "Kafka clients", false).await.unwrap();
         let address = first.local_addr().unwrap().to_string();
-        let refused = bind(&address, "Kafka clients").await.unwrap_err();
+        let refused = bind(&address, "Kafka clients", false).await.unwrap_err();
         assert!(refused.contains(&address) && refused.contains("another process"), "{refused}");
         assert!(!refused.contains('\n'));
-        let nonsense = bind("nowhere", "HTTP").await.unwrap_err();
+        let nonsense = bind("nowhere", "HTTP", false).await.unwrap_err();
         assert!(nonsense.contains("nowhere"), "{nonsense}");
     }
 
     #[tokio::test]
     async fn peers_that_vanish_are_asked_for() {
-        let listener = bind("127.0.0.1:0", "Kafka clients").await.unwrap();
+        let listener = bind("127.0.0.1:0", "Kafka clients", false).await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (socket, _) = accept_one(&listener).await.unwrap();
+        let (socket, _) = accept_one(std::slice::from_ref(&listener), &mut 0).await.unwrap();
         let socket = SockRef::from(&socket);
         assert!(socket.keepalive().unwrap());
         assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_millis(KEEPALIVE_IDLE_MS));
     }
 
     #[tokio::test]
+    async fn a_busy_listener_does_not_keep_another_waiting() {
+        let mut listeners = Vec::new();
+        for _ in 0..2 {
+            listeners.push(bind("127.0.0.1:0", "Kafka clients", false).await.unwrap());
+        }
+        let mut clients = Vec::new();
+        for at in [0, 0, 0, 1] {
+            clients.push(TcpStream::connect(listeners[at].local_addr().unwrap()).await.unwrap());
+        }
+        let (mut turn, mut order) = (0, Vec::new());
+        for _ in 0..4 {
+            let (socket, connection) = accept_one(&listeners, &mut turn).await.unwrap();
+            assert_eq!(socket.local_addr().unwrap(), listeners[connection.listener].local_addr().unwrap());
+            order.push(connection.listener);
+        }
+        assert_eq!(order, [0, 1, 0, 0]);
+    }
+
+    #[tokio::test]
+    async fn ipv4_and_ipv6_share_a_port_where_asked() {
+        let four = bind("0.0.0.0:0", "Kafka clients", false).await.unwrap();
+        let port = four.local_addr().unwrap().port();
+        let Ok(_six) = bind(&format!("[::]:{port}"), "Kafka clients", true).await else {
+            assert!(bind("[::1]:0", "Kafka clients", false).await.is_err(), "this machine has IPv6");
+            return;
+        };
+        TcpStream::connect(("::1", port)).await.unwrap();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    }
+
+    #[tokio::test]
     async fn ipv6_is_bound_and_a_wildcard_takes_both() {
-        let Ok(six) = bind("[::1]:0", "Kafka clients").await else {
+        let Ok(six) = bind("[::1]:0", "Kafka clients", false).await else {
             return; // This machine has no IPv6.
         };
         TcpStream::connect(six.local_addr().unwrap()).await.unwrap();
-        let any = bind("[::]:0", "Kafka clients").await.unwrap();
+        let any = bind("[::]:0", "Kafka clients", false).await.unwrap();
         let port = any.local_addr().unwrap().port();
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         TcpStream::connect(("::1", port)).await.unwrap();

@@ -23,14 +23,14 @@ use bytes::Bytes;
 use connection::{Phase, Service, Shared};
 use millstream_storage::{Directory, DirectoryOptions};
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 /// A running broker in this process. Dropping it without [`Node::stop`] closes its connections but leaves its data as a crash would.
 #[derive(Debug)]
 pub struct Node {
     broker: Arc<Broker>,
     admin: Admin,
-    kafka: SocketAddr,
+    kafka: Vec<(String, SocketAddr)>,
     http: SocketAddr,
     phase: watch::Sender<Phase>,
     open: Arc<listener::Open>,
@@ -42,12 +42,11 @@ impl Node {
     ///
     /// The listeners are bound first: a port in use fails before anything is written, `/healthz` answers from then on, and Kafka connections that come early
     /// wait in the kernel's queue.
-    pub async fn start(config: Config, env: Env) -> Result<Node, String> {
+    pub async fn start(mut config: Config, env: Env) -> Result<Node, String> {
         let metrics = Metrics::new();
         let (phase, phases) = watch::channel(Phase::Serving);
-        let kafka_listener = listener::bind(&config.kafka, "Kafka clients").await?;
-        let http_listener = listener::bind(&config.http, "HTTP").await?;
-        let kafka = kafka_listener.local_addr().map_err(|e| e.to_string())?;
+        let (kafka, kafka_listeners) = bind_kafka(&mut config).await?;
+        let http_listener = listener::bind(&config.http, "HTTP", false).await?;
         let http = http_listener.local_addr().map_err(|e| e.to_string())?;
         let admin = Admin::new(&config, metrics.clone());
         let http_task = env.spawn("http", http::serve(env.clone(), http_listener, admin.router(), phases.clone()));
@@ -67,7 +66,7 @@ impl Node {
         let accept = listener::accept(
             env.clone(),
             shared.clone(),
-            kafka_listener,
+            kafka_listeners,
             open.clone(),
             phases.clone(),
             connections_max,
@@ -76,13 +75,18 @@ impl Node {
         admin.up(broker.clone());
         let tasks =
             vec![env.spawn("accept", accept), http_task, env.spawn("housekeeping", housekeeping(shared, phases))];
-        tracing::info!(%kafka, %http, "ready");
+        tracing::info!(kafka = %kafka[0].1, %http, "ready");
         Ok(Node { broker, admin, kafka, http, phase, open, tasks })
     }
 
-    /// Bound address of the Kafka listener.
+    /// Bound address of the first Kafka listener.
     pub fn kafka(&self) -> SocketAddr {
-        self.kafka
+        self.kafka[0].1
+    }
+
+    /// Name and bound address of every Kafka listener, in the order of [`Config::listeners`].
+    pub fn listeners(&self) -> &[(String, SocketAddr)] {
+        &self.kafka
     }
 
     /// Bound address of the HTTP listener.
@@ -130,6 +134,27 @@ impl Node {
     }
 }
 
+/// Binds the Kafka listeners and says in the log what each of them tells its clients. An advertised port 0 becomes the bound one, as in Kafka.
+async fn bind_kafka(config: &mut Config) -> Result<(Vec<(String, SocketAddr)>, Vec<TcpListener>), String> {
+    let (mut addresses, mut bound) = (Vec::new(), Vec::new());
+    let several = config.listeners.len() > 1;
+    for listener in &mut config.listeners {
+        let what = match several {
+            true => format!("Kafka clients (listener {})", listener.name),
+            false => "Kafka clients".to_owned(),
+        };
+        let socket = listener::bind(&listener.address(), &what, listener.only_v6).await?;
+        let address = socket.local_addr().map_err(|e| e.to_string())?;
+        if let Some((_, port @ 0)) = &mut listener.advertised {
+            *port = address.port();
+        }
+        tracing::info!("listener {} {address}: clients are told {}", listener.name, listener.told());
+        addresses.push((listener.name.clone(), address));
+        bound.push(socket);
+    }
+    Ok((addresses, bound))
+}
+
 /// The part of a boot behind the sockets: data directory, metadata quorum, broker. For simulations, which have no sockets; others want [`Node::start`].
 /// An error is one sentence.
 pub async fn boot(config: Config, env: Env, metrics: Metrics) -> Result<Arc<Broker>, String> {
@@ -160,7 +185,7 @@ async fn start_quorum(config: &Config, env: &Env, directory: &Directory) -> Resu
             .directory_id()
             .parse()
             .map_err(|e| format!("directory.id of the data directory: {e}"))?,
-        advertised: config.advertised.clone(),
+        advertised: config.listeners.first().and_then(|listener| listener.advertised.clone()),
         rack: config.rack(),
     };
     Quorum::start(env.clone(), directory.clone(), options).await

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// Expects that the broker does not start: exit code 2, one line on stderr that holds each of `words`.
-fn refused(options: &Options, words: &[&str]) {
+pub fn refused(options: &Options, words: &[&str]) {
     let Err((status, stderr)) = options.try_start() else { panic!("it started") };
     assert_eq!(status.code(), Some(2), "{stderr}");
     let last = stderr.trim_end().lines().last().unwrap_or_default();

@@ -38,6 +38,7 @@ pub fn passed_over(what: &str, why: &str) {
 #[derive(Clone, Debug)]
 pub struct Options {
     pub dir: PathBuf,
+    /// What `--kafka` says; empty = not given.
     pub kafka: String,
     args: Vec<String>,
     env: Vec<(String, OsString)>,
@@ -80,7 +81,10 @@ impl Options {
 
     fn command(&self) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_millstream"));
-        c.args(["serve", "--http", "127.0.0.1:0", "--kafka", &self.kafka]).args(&self.args);
+        c.args(["serve", "--http", "127.0.0.1:0"]).args(&self.args);
+        if !self.kafka.is_empty() {
+            c.args(["--kafka", &self.kafka]);
+        }
         match self.ephemeral {
             true => c.arg("--ephemeral"),
             false => c.arg("--data-dir").arg(&self.dir),
@@ -122,7 +126,8 @@ impl Options {
             })
         };
         let (kafka, http) = (field("kafka="), field("http="));
-        Broker { child: Some(child), kafka, http, stderr, reader: Some(reader), ready_after: began.elapsed() }
+        let (reader, ready_after) = (Some(reader), began.elapsed());
+        Broker { child: Some(child), kafka, http, further: Vec::new(), stderr, reader, ready_after }
     }
 
     /// Starts; gives exit status and stderr when the broker ends before it is ready.
@@ -147,7 +152,10 @@ impl Options {
                     found.unwrap_or_else(|| panic!("no {name} in {line:?}")).to_string()
                 };
                 let (kafka, http) = (field("kafka="), field("http="));
-                Ok(Broker { child: Some(child), kafka, http, stderr, reader: Some(reader), ready_after: at - began })
+                let further = line.split(' ').filter_map(|f| f.strip_prefix("kafka.")?.split_once('='));
+                let further = further.map(|(name, address)| (name.to_string(), address.to_string())).collect();
+                let (reader, ready_after) = (Some(reader), at - began);
+                Ok(Broker { child: Some(child), kafka, http, further, stderr, reader, ready_after })
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
                 let status = child.wait().unwrap();
@@ -185,6 +193,8 @@ pub struct Broker {
     pub kafka: String,
     /// Address of the HTTP listener.
     pub http: String,
+    /// Name and address of each Kafka listener behind the first.
+    pub further: Vec<(String, String)>,
     stderr: Arc<Mutex<String>>,
     reader: Option<std::thread::JoinHandle<()>>,
     /// From exec to the ready line.
@@ -200,6 +210,7 @@ impl Broker {
                 child: None,
                 kafka,
                 http: String::new(),
+                further: Vec::new(),
                 stderr: Arc::default(),
                 reader: None,
                 ready_after: Duration::ZERO,
@@ -211,6 +222,12 @@ impl Broker {
 
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("a foreign broker").id()
+    }
+
+    /// Address of a Kafka listener behind the first.
+    pub fn listener(&self, name: &str) -> &str {
+        let found = self.further.iter().find(|(n, _)| n == name);
+        &found.unwrap_or_else(|| panic!("no listener {name}: {:?}", self.further)).1
     }
 
     /// What it wrote to stderr so far.

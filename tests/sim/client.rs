@@ -32,7 +32,10 @@ type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 impl Client {
     pub fn new(broker: &Arc<Broker>, id: u64) -> Client {
         let address = "127.0.0.1:9".parse().unwrap();
-        Client { broker: broker.clone(), connection: Arc::new(Connection { id, local: address, peer: address }) }
+        Client {
+            broker: broker.clone(),
+            connection: Arc::new(Connection { id, listener: 0, local: address, peer: address }),
+        }
     }
 
     /// Runs the accept stage; the future is the rest. A closed connection is a bug of the test or the broker.

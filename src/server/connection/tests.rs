@@ -63,7 +63,7 @@ async fn connect(shared: Arc<Shared<Script>>) -> Peer {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (socket, peer) = listener.accept().await.unwrap();
-    let connection = Connection { id: 1, local: socket.local_addr().unwrap(), peer };
+    let connection = Connection { id: 1, listener: 0, local: socket.local_addr().unwrap(), peer };
     let (phase, receiver) = watch::channel(Phase::Serving);
     let server = tokio::spawn(serve(shared.clone(), socket, connection, receiver));
     Peer { shared, client, phase, server }
@@ -369,7 +369,7 @@ async fn an_idle_connection_holds_no_buffer_and_little_else() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let socket = TcpStream::connect(address).await.unwrap();
-    let connection = Connection { id: 2, local: address, peer: address };
+    let connection = Connection { id: 2, listener: 0, local: address, peer: address };
     let future = serve(shared, socket, connection, peer.phase.subscribe());
     let future_bytes = std::mem::size_of_val(&future);
     assert!(future_bytes <= 2048, "the future of an idle connection takes {future_bytes} bytes");
