@@ -4,11 +4,12 @@
 
 use super::{
     Outcome, Request,
-    config_changes::{Change, Rules, carry_out, checked, subject},
+    config_changes::{carry_out, subject},
     describe_configs::BROKER_LOGGER,
     errors::{self, Fault, ResponseError},
     reply,
 };
+use crate::broker::configs::{Change, Rules, checked};
 use kafka_protocol::messages::{
     AlterConfigsRequest, AlterConfigsResponse, alter_configs_request::AlterableConfig,
     alter_configs_response::AlterConfigsResourceResponse,
@@ -26,7 +27,7 @@ pub async fn handle(request: Request<'_>, message: AlterConfigsRequest) -> Outco
         }
         let subject = subject(broker, kind, name)?;
         let change = replacement(&message.resources[place].configs, &subject.own, subject.rules)?;
-        checked(broker, subject, change)
+        Ok(checked(broker, subject, change)?)
     };
     let results = carry_out(broker, &resources, plan, message.validate_only).await;
     let answers = message.resources.iter().zip(results).map(|(resource, result)| {
@@ -53,11 +54,7 @@ fn replacement(configs: &[AlterableConfig], own: &BTreeMap<String, String>, rule
             return Err(Fault::new(ResponseError::InvalidRequest, why));
         }
     }
-    for (name, value) in &change {
-        if let Some(value) = value {
-            (rules.validate)(name, value).map_err(|why| Fault::new(rules.refusal, why))?;
-        }
-    }
+    rules.check(&change)?;
     // What stays as it is, is no change.
     change.retain(|name, value| own.get(name) != value.as_ref());
     Ok(change)
@@ -66,7 +63,7 @@ fn replacement(configs: &[AlterableConfig], own: &BTreeMap<String, String>, rule
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{config_changes::TOPICS, topics};
+    use crate::{api::topics, broker::configs::TOPICS};
 
     fn config(name: &str, value: Option<&str>) -> AlterableConfig {
         AlterableConfig::default().with_name(topics::text(name)).with_value(value.map(topics::text))

@@ -7,7 +7,10 @@ use super::{
     errors::{self, Fault, ResponseError},
     reply, topics,
 };
-use crate::metadata::{Command, Image};
+use crate::{
+    broker::{changes::ChangeError, topics as change},
+    metadata::Image,
+};
 use kafka_protocol::messages::{
     DeleteTopicsRequest, DeleteTopicsResponse, delete_topics_request::DeleteTopicState,
     delete_topics_response::DeletableTopicResult,
@@ -33,19 +36,17 @@ pub async fn handle(request: Request<'_>, message: DeleteTopicsRequest) -> Outco
         _ => message.topic_names.into_iter().map(|n| DeleteTopicState::default().with_name(Some(n))).collect(),
     };
     let mut targets = targets(&broker.quorum.image(), &asked);
-    if !broker.settings().delete_topic_enable {
-        let code = if version < 3 { ResponseError::InvalidRequest } else { ResponseError::TopicDeletionDisabled };
-        for target in &mut targets {
-            target.verdict = Err(Fault::new(code, "topics cannot be deleted here (delete.topic.enable=false)"));
+    if let Err(error) = change::check_deletion(broker) {
+        let mut fault = Fault::from(error);
+        if version < 3 {
+            fault.error = ResponseError::InvalidRequest;
         }
+        targets.iter_mut().for_each(|target| target.verdict = Err(fault.clone()));
     }
     let ids: Vec<Uuid> = targets.iter().filter(|t| t.verdict.is_ok()).map(|t| t.id).collect();
-    if !ids.is_empty() {
-        let count = ids.len();
-        let results = topics::propose(broker, Command::DeleteTopics { ids }, count).await;
-        let doomed = targets.iter_mut().filter(|t| t.verdict.is_ok());
-        doomed.zip(results).for_each(|(target, result)| target.verdict = result);
-    }
+    let results = change::delete(broker, ids).await;
+    let doomed = targets.iter_mut().filter(|t| t.verdict.is_ok());
+    doomed.zip(results).for_each(|(target, result)| target.verdict = result.map_err(Fault::from));
     let answers = targets.iter().map(|target| {
         DeletableTopicResult::default()
             // Before v6 the name is never null.
@@ -93,22 +94,20 @@ fn targets(image: &Image, asked: &[DeleteTopicState]) -> Vec<Target> {
 
 fn target(image: &Image, topic: &DeleteTopicState) -> Target {
     let name = topic.name.as_ref().map(|name| name.to_string());
-    let refuse = |name: Option<String>, error, why: &str| Target {
-        name,
-        id: topic.topic_id,
-        verdict: Err(Fault::new(error, why)),
-    };
+    let refuse =
+        |name: Option<String>, error: ChangeError| Target { name, id: topic.topic_id, verdict: Err(error.into()) };
+    let request = |why: &str| ChangeError::Request(why.into());
     match (name, topic.topic_id.is_nil()) {
         (Some(name), true) => match image.topic(&name) {
             Some(found) => Target { name: Some(name), id: found.id, verdict: Ok(()) },
-            None => refuse(Some(name), ResponseError::UnknownTopicOrPartition, "this server has no such topic"),
+            None => refuse(Some(name.clone()), ChangeError::UnknownTopic(name)),
         },
         (None, false) => match image.topic_by_id(topic.topic_id) {
             Some(found) => Target { name: Some(found.name.to_string()), id: found.id, verdict: Ok(()) },
-            None => refuse(None, ResponseError::UnknownTopicId, "this server has no topic of this id"),
+            None => refuse(None, ChangeError::UnknownId),
         },
-        (name @ Some(_), false) => refuse(name, ResponseError::InvalidRequest, "give a name or an id, not both"),
-        (None, true) => refuse(None, ResponseError::InvalidRequest, "neither a name nor an id is given"),
+        (name @ Some(_), false) => refuse(name, request("give a name or an id, not both")),
+        (None, true) => refuse(None, request("neither a name nor an id is given")),
     }
 }
 

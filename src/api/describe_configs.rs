@@ -8,7 +8,7 @@ use super::{
     reply, topics,
 };
 use crate::{
-    broker::Broker,
+    broker::{Broker, changes::ChangeError, configs::check_broker},
     config::{Kind, Resolved, Source, broker_definition},
     metadata::ConfigResource,
 };
@@ -71,7 +71,7 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
             topics::check_name(name)?;
             match broker.quorum.image().topic(name) {
                 Some(topic) => Ok(broker.config().resolve_topic(&topic.configs, &dynamic)),
-                None => Err(Fault::new(ResponseError::UnknownTopicOrPartition, format!("there is no topic {name}"))),
+                None => Err(ChangeError::UnknownTopic(name.into()).into()),
             }
         }
         // Settings for all brokers: those that were set.
@@ -89,7 +89,7 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
             check_broker(broker, name)?;
             Ok(broker.config().resolve_broker(&dynamic))
         }
-        BROKER_LOGGER => check_broker(broker, name).map(|()| Vec::new()),
+        BROKER_LOGGER => Ok(check_broker(broker, name).map(|()| Vec::new())?),
         GROUP if !name.is_empty() => {
             let image = broker.quorum.image();
             let own = image.config(&ConfigResource::Group(name.to_owned())).map(|c| (**c).clone()).unwrap_or_default();
@@ -98,17 +98,6 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<R
         CLIENT_METRICS if !name.is_empty() => Ok(Vec::new()),
         CLIENT_METRICS | GROUP => Err(Fault::new(ResponseError::InvalidRequest, "the resource has no name")),
         other => Err(Fault::new(ResponseError::InvalidRequest, format!("there is no resource type {other}"))),
-    }
-}
-
-/// Whether `name` is the id of this broker.
-pub fn check_broker(broker: &Broker, name: &str) -> Result<(), Fault> {
-    let own = broker.config().node_id;
-    match name.parse::<i32>() {
-        // One spelling only ("+1" is none): a resource is answered once.
-        Ok(id) if id == own && name == own.to_string() => Ok(()),
-        Ok(id) => Err(Fault::new(ResponseError::InvalidRequest, format!("this is broker {own}, not {id}"))),
-        Err(_) => Err(Fault::new(ResponseError::InvalidRequest, format!("{name} is not the id of a broker"))),
     }
 }
 

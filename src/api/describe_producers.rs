@@ -6,11 +6,10 @@
 use super::{
     Outcome, Request,
     errors::{self, Fault, ResponseError},
-    opening::Opening,
     reply, topics,
 };
 use crate::{
-    broker::Broker,
+    broker::{Broker, opening::Opening},
     limits::DESCRIBED_PRODUCERS_MAX,
     partition::{PartitionError, producers::Active},
 };

@@ -4,7 +4,10 @@
 //! replicas (KIP-966) here: the lists are empty.
 
 use super::{Outcome, Request, errors::ResponseError, reply, topics};
-use crate::metadata::{Image, PartitionFacts, Topic};
+use crate::{
+    broker::changes::ChangeError,
+    metadata::{Image, PartitionFacts, Topic},
+};
 use kafka_protocol::messages::{
     DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse,
     describe_topic_partitions_response::{
@@ -41,7 +44,7 @@ fn page(image: &Image, message: &DescribeTopicPartitionsRequest, most: usize) ->
     for name in names {
         let Some(found) = image.topic(name) else {
             let error = match topics::check_name(name) {
-                Err(fault) if fault.error == ResponseError::InvalidTopicException => fault.error,
+                Err(ChangeError::InvalidName(_)) => ResponseError::InvalidTopicException,
                 _ => ResponseError::UnknownTopicOrPartition,
             };
             response.topics.push(failed(error, name));

@@ -5,8 +5,9 @@
 pub use kafka_protocol::ResponseError;
 
 use crate::{
+    broker::changes::ChangeError,
     coordinator::group::GroupError,
-    metadata::{ProposeError, Refusal, placement::PlacementError},
+    metadata::{ProposeError, Refusal},
     partition::{PartitionError, producers::ProducerError},
 };
 use kafka_protocol::protocol::StrBytes;
@@ -48,46 +49,44 @@ pub fn text<T>(result: &Result<T, Fault>) -> Option<StrBytes> {
     result.as_ref().err().and_then(Fault::text)
 }
 
-impl From<&Refusal> for Fault {
-    fn from(refusal: &Refusal) -> Fault {
-        match refusal {
-            Refusal::TopicExists => Fault::new(ResponseError::TopicAlreadyExists, "a topic of this name exists"),
-            Refusal::TopicNameCollision(other) => Fault::new(
-                ResponseError::InvalidTopicException,
-                format!("the name collides with topic {other}: '.' and '_' are one in metric names"),
-            ),
-            Refusal::UnknownTopic => {
-                Fault::new(ResponseError::UnknownTopicOrPartition, "this server has no such topic")
-            }
-            Refusal::UnknownBroker(id) => {
-                Fault::new(ResponseError::InvalidReplicaAssignment, format!("broker {id} is not registered"))
-            }
-            Refusal::NotMorePartitions => {
-                Fault::new(ResponseError::InvalidPartitions, "the number of partitions changed meanwhile")
-            }
-            Refusal::FeatureLevel { needed, have } => Fault::new(
-                ResponseError::UnsupportedVersion,
-                format!("this needs feature level {needed}; the cluster has {have}"),
-            ),
-        }
+impl From<ChangeError> for Fault {
+    fn from(error: ChangeError) -> Fault {
+        Fault::new(change(&error), error.to_string())
     }
 }
 
-impl From<&ProposeError> for Fault {
-    fn from(error: &ProposeError) -> Fault {
-        let code = match error {
+/// Code of a change of topics or settings that was not made.
+pub fn change(error: &ChangeError) -> ResponseError {
+    match error {
+        ChangeError::InvalidName(_) | ChangeError::Internal(_) => ResponseError::InvalidTopicException,
+        ChangeError::Reserved(_) | ChangeError::Request(_) => ResponseError::InvalidRequest,
+        ChangeError::Exists(_) => ResponseError::TopicAlreadyExists,
+        ChangeError::UnknownTopic(_) | ChangeError::UnknownPartition { .. } => ResponseError::UnknownTopicOrPartition,
+        ChangeError::UnknownId => ResponseError::UnknownTopicId,
+        ChangeError::Partitions(_) => ResponseError::InvalidPartitions,
+        ChangeError::ReplicationFactor(_) | ChangeError::Placement(_) => ResponseError::InvalidReplicationFactor,
+        ChangeError::Assignment(_) => ResponseError::InvalidReplicaAssignment,
+        ChangeError::Config(_) => ResponseError::InvalidConfig,
+        ChangeError::TooManyTopics { .. } | ChangeError::CompactedOnly(_) => ResponseError::PolicyViolation,
+        ChangeError::DeletionDisabled => ResponseError::TopicDeletionDisabled,
+        ChangeError::Refused(refusal) => match refusal {
+            Refusal::TopicExists => ResponseError::TopicAlreadyExists,
+            Refusal::TopicNameCollision(_) => ResponseError::InvalidTopicException,
+            Refusal::UnknownTopic => ResponseError::UnknownTopicOrPartition,
+            Refusal::UnknownBroker(_) => ResponseError::InvalidReplicaAssignment,
+            Refusal::NotMorePartitions => ResponseError::InvalidPartitions,
+            Refusal::FeatureLevel { .. } => ResponseError::UnsupportedVersion,
+        },
+        ChangeError::Propose(error) => match error {
             ProposeError::ReadOnly(_) => ResponseError::KafkaStorageError,
             ProposeError::TooLarge { .. } => ResponseError::PolicyViolation,
             // Retriable: the client asks again, here or elsewhere.
             ProposeError::NoLeader | ProposeError::Stopping => ResponseError::RequestTimedOut,
-        };
-        Fault::new(code, error.to_string())
-    }
-}
-
-impl From<&PlacementError> for Fault {
-    fn from(error: &PlacementError) -> Fault {
-        Fault::new(ResponseError::InvalidReplicationFactor, error.to_string())
+        },
+        // Retriable, as what a stopping broker answers is.
+        ChangeError::Stopping => ResponseError::RequestTimedOut,
+        ChangeError::Unanswered => ResponseError::UnknownServerError,
+        ChangeError::Partition(error) => partition(error),
     }
 }
 
@@ -176,8 +175,8 @@ mod tests {
 
     #[test]
     fn a_read_only_metadata_log_is_a_storage_error() {
-        assert_eq!(Fault::from(&ProposeError::ReadOnly("disk".into())).code(), 56);
-        assert!(Fault::from(&ProposeError::NoLeader).error.is_retriable());
+        assert_eq!(change(&ProposeError::ReadOnly("disk".into()).into()).code(), 56);
+        assert!(change(&ProposeError::NoLeader.into()).is_retriable());
     }
 
     #[test]

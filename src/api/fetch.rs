@@ -9,11 +9,11 @@
 use super::{
     Outcome, Request,
     errors::{self, ResponseError},
-    opening::Opening,
 };
 use crate::{
     broker::{
         Broker,
+        opening::Opening,
         partitions::Table,
         sessions::{FetchSet, Session, SessionError, TooManyPartitions, TopicKey, Wanted},
     },

@@ -4,11 +4,14 @@
 
 use super::{
     Outcome, Request,
-    config_changes::{Change, Rules, carry_out, checked, subject},
+    config_changes::{carry_out, subject},
     errors::{self, Fault, ResponseError},
     reply,
 };
-use crate::config::{Kind, Resolved};
+use crate::{
+    broker::configs::{Change, Rules, checked},
+    config::{Kind, Resolved},
+};
 use kafka_protocol::messages::{
     IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
     incremental_alter_configs_request::AlterableConfig,
@@ -30,7 +33,7 @@ pub async fn handle(request: Request<'_>, message: IncrementalAlterConfigsReques
         let (kind, name) = resources[place];
         let subject = subject(broker, kind, name)?;
         let change = change(&message.resources[place].configs, &subject.now, subject.rules)?;
-        checked(broker, subject, change)
+        Ok(checked(broker, subject, change)?)
     };
     let results = carry_out(broker, &resources, plan, message.validate_only).await;
     let answers = message.resources.iter().zip(results).map(|(resource, result)| {
@@ -86,7 +89,7 @@ fn change(configs: &[AlterableConfig], now: &[Resolved], rules: &Rules) -> Resul
             }
         };
         if let Some(new) = &new {
-            (rules.validate)(name, new).map_err(|why| Fault::new(rules.refusal, why))?;
+            (rules.validate)(name, new).map_err(rules.refusal)?;
         }
         change.insert(name.to_owned(), new);
     }
@@ -105,10 +108,8 @@ fn items(list: &str) -> Vec<&str> {
 mod tests {
     use super::*;
     use crate::{
-        api::{
-            config_changes::{BROKERS, TOPICS},
-            topics,
-        },
+        api::topics,
+        broker::configs::{BROKERS, TOPICS},
         config::{Config, Dynamic},
     };
     use std::collections::BTreeMap;

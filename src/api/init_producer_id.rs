@@ -8,6 +8,7 @@ use super::{
     errors::{Fault, ResponseError},
     reply,
 };
+use crate::broker::changes::ChangeError;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 pub(super) async fn handle(request: Request<'_>, message: InitProducerIdRequest) -> Outcome {
@@ -27,7 +28,7 @@ pub(super) async fn handle(request: Request<'_>, message: InitProducerIdRequest)
         let response = match broker.next_producer_id().await {
             Ok(id) => InitProducerIdResponse::default().with_producer_id(ProducerId(id)).with_producer_epoch(0),
             Err(e) => {
-                let fault = Fault::from(&e);
+                let fault = Fault::from(ChangeError::from(e));
                 tracing::warn!(error = fault.message, "no producer id");
                 refused(fault.error)
             }

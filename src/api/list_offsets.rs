@@ -7,11 +7,10 @@
 use super::{
     Outcome, Request,
     errors::{self, ResponseError},
-    opening::Opening,
     reply,
 };
 use crate::{
-    broker::Broker,
+    broker::{Broker, opening::Opening},
     limits::UNPACKED_BATCH_BYTES_MAX,
     partition::{Partition, PartitionError},
     wire::{

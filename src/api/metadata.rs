@@ -11,9 +11,13 @@ use super::{
     reply, topics,
 };
 use crate::{
-    broker::Broker,
+    broker::{
+        Broker,
+        changes::ChangeError,
+        topics::{create_planned, place},
+    },
     limits::{PARTITIONS_PER_REQUEST_MAX, TOPICS_PER_REQUEST_MAX},
-    metadata::{Image, NewTopic, Topic},
+    metadata::{Image, NewTopic, Refusal, Topic},
 };
 use kafka_protocol::messages::{
     BrokerId, MetadataRequest, MetadataResponse,
@@ -76,21 +80,20 @@ async fn create_missing(broker: &Broker, asked: &[MetadataRequestTopic]) -> BTre
     let mut wanted = Vec::new();
     // What is over the bound stays unknown; the client asks again.
     for name in missing.into_iter().take(most) {
-        match topics::place(&image, 0, partitions, replicas, broker.env.random_u64()) {
+        match place(&image, 0, partitions, replicas, broker.env.random_u64()) {
             Ok(assignments) => {
                 let name = name.to_owned();
                 wanted.push(NewTopic { id: broker.env.random_uuid(), name, assignments, configs: BTreeMap::new() });
             }
-            Err(fault) => drop(faults.insert(name.to_owned(), fault)),
+            Err(error) => drop(faults.insert(name.to_owned(), error.into())),
         }
     }
     let names: Vec<String> = wanted.iter().map(|t| t.name.clone()).collect();
-    for (name, result) in names.into_iter().zip(topics::create(broker, wanted).await) {
+    for (name, result) in names.into_iter().zip(create_planned(broker, wanted).await) {
         match result {
             // Another client was first: then it is there.
-            Err(fault) if fault.error == ResponseError::TopicAlreadyExists => {}
-            Err(fault) => drop(faults.insert(name, fault)),
-            Ok(()) => {}
+            Ok(()) | Err(ChangeError::Refused(Refusal::TopicExists)) => {}
+            Err(error) => drop(faults.insert(name, error.into())),
         }
     }
     faults
@@ -143,7 +146,7 @@ fn answer(
 fn unknown(name: &str, faults: &BTreeMap<String, Fault>) -> ResponseError {
     match (faults.get(name), topics::check_name(name)) {
         (Some(fault), _) => fault.error,
-        (None, Err(fault)) if fault.error == ResponseError::InvalidTopicException => fault.error,
+        (None, Err(ChangeError::InvalidName(_))) => ResponseError::InvalidTopicException,
         (None, _) => ResponseError::UnknownTopicOrPartition,
     }
 }

@@ -39,7 +39,6 @@ mod offset_commit;
 mod offset_delete;
 mod offset_fetch;
 mod offset_for_leader_epoch;
-mod opening;
 mod produce;
 mod sync_group;
 mod topics;

@@ -5,10 +5,12 @@
 use super::{
     Outcome, Request,
     errors::{self, ResponseError},
-    opening::Opening,
     reply,
 };
-use crate::partition::{Partition, PartitionError};
+use crate::{
+    broker::opening::Opening,
+    partition::{Partition, PartitionError},
+};
 use kafka_protocol::messages::{
     OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse,
     offset_for_leader_epoch_request::OffsetForLeaderPartition,

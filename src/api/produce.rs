@@ -8,11 +8,10 @@
 use super::{
     CloseReason, Outcome, Request,
     errors::{self, ResponseError},
-    opening::Opening,
     reply, topics,
 };
 use crate::{
-    broker::Broker,
+    broker::{Broker, opening::Opening},
     partition::{
         Effects, Partition, PartitionError,
         leader::{self, Appended},

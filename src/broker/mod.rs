@@ -1,21 +1,27 @@
 //! Which partitions live here, and questions that span them.
 //!
 //! Belongs here: the partition table, its reconciler, fetch sessions, producer ids, which group coordinators run here (`groups.rs`), the topic they write to
-//! (`offsets_topic.rs`), when offsets expire (`expiry.rs`). Must not: parse or build protocol messages, know the rules of groups (`coordinator`).
+//! (`offsets_topic.rs`), when offsets expire (`expiry.rs`); checking and proposing what Kafka's protocol and the HTTP API both change (`topics.rs`, `configs.rs`, `trimming.rs`; refusals
+//! in `changes.rs`). Must not: parse or build protocol messages, know the rules of groups (`coordinator`).
 //!
 //! State: the table is swapped by the reconciler alone; a session has a mutex of its own; the coordinators are a map under one mutex, never held while awaiting;
 //! settings are swapped when the image changes them.
 
 mod at_risk;
+pub mod changes;
+pub mod configs;
 mod expiry;
 pub mod groups;
 pub mod latency;
 mod offsets_topic;
+pub mod opening;
 pub mod partitions;
 mod producer_ids;
 pub mod reconciler;
 pub mod sessions;
 pub mod throughput;
+pub mod topics;
+pub mod trimming;
 
 pub use at_risk::AtRisk;
 

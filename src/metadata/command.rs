@@ -142,19 +142,22 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
-/// Why a change was not made. Mapped to Kafka's codes in `api/errors.rs`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Why a change was not made. The sentence (`Display`) goes to whoever asked; Kafka's codes are in `api/errors.rs`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Refusal {
+    #[error("a topic of this name exists")]
     TopicExists,
     /// `.` and `_` collide in metric names: the name of the other topic.
+    #[error("the name collides with topic {0}: '.' and '_' are one in metric names")]
     TopicNameCollision(String),
+    #[error("this server has no such topic")]
     UnknownTopic,
+    #[error("broker {0} is not registered")]
     UnknownBroker(i32),
     /// The topic has another number of partitions than the proposer took it to have, or none are added.
+    #[error("the number of partitions changed meanwhile")]
     NotMorePartitions,
     /// The command needs a higher feature level.
-    FeatureLevel {
-        needed: u16,
-        have: u16,
-    },
+    #[error("this needs feature level {needed}; the cluster has {have}")]
+    FeatureLevel { needed: u16, have: u16 },
 }

@@ -12,7 +12,8 @@ use tokio::{
 
 /// What one request may wait: [`OPENING_WAIT_MS_MAX`] over all its partitions, and with its memory only as long as [`OPENING_BYTES_MAX`] are not held by others that
 /// wait as well.
-pub(super) struct Opening<'a> {
+#[derive(Debug)]
+pub struct Opening<'a> {
     /// [`OPENING_BYTES_MAX`] permits.
     all: &'a Semaphore,
     deadline: Instant,
@@ -22,13 +23,13 @@ pub(super) struct Opening<'a> {
 
 impl<'a> Opening<'a> {
     /// For a request that keeps `bytes` of its frame meanwhile; `all` are those of the broker ([`crate::broker::Broker::opening_bytes`]). The time begins now.
-    pub(super) fn new(all: &'a Semaphore, bytes: usize) -> Opening<'a> {
+    pub fn new(all: &'a Semaphore, bytes: usize) -> Opening<'a> {
         let deadline = Instant::now() + Duration::from_millis(OPENING_WAIT_MS_MAX);
         Opening { all, deadline, bytes, held: None }
     }
 
     /// Waits for `opened` while it may; else `NotOpen`, which clients take as a reason to try again. The opening goes on all the same.
-    pub(super) async fn wait<T>(
+    pub async fn wait<T>(
         &mut self,
         opened: impl Future<Output = Result<T, PartitionError>>,
     ) -> Result<T, PartitionError> {
