@@ -159,9 +159,32 @@ fn starts(c: &mut Criterion) {
     });
 }
 
+/// A start after a kill: every batch above the recovery point is checked again. The bytes are in memory and on disk already.
+fn recoveries(c: &mut Criterion) {
+    let mut group = c.benchmark_group("recover a log");
+    for mib in [1, 64] {
+        let dir = tempfile::tempdir().unwrap();
+        let (bytes, header) = batch_of(16 << 10);
+        let killed = directory(dir.path());
+        let mut log = killed.open_log(id(0), "bench", config(false), 0).unwrap();
+        let batches = (mib << 20) / bytes.len();
+        (0..batches).for_each(|_| append(&mut log, &bytes, &header));
+        drop((log, killed)); // no close
+        group.throughput(Throughput::Bytes((batches * bytes.len()) as u64));
+        group.bench_function(BenchmarkId::from_parameter(format!("{mib} MiB above its recovery point")), |b| {
+            b.iter(|| {
+                let directory = directory(dir.path());
+                assert_eq!(directory.to_recover(), [id(0)]);
+                let log = directory.open_log(id(0), "bench", config(false), 0).unwrap();
+                assert_eq!(log.reader().log_end(), batches as i64);
+            })
+        });
+    }
+}
+
 criterion_group! {
     name = benches;
     config = Criterion::default().warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2)).sample_size(20);
-    targets = checks, appends, durable_appends, rounds, reads, starts
+    targets = checks, appends, durable_appends, rounds, reads, starts, recoveries
 }
 criterion_main!(benches);

@@ -1,6 +1,6 @@
 """franz-go with kadm; go/ is a module with one program. Its versions are the newest that Go 1.21 builds: Debian 12 has 1.19, its backports 1.23."""
 import os, re, shutil, subprocess
-from harness import HERE, program
+from harness import GO_ENV, HERE, program
 
 GO = os.path.join(HERE, "go")
 BACKPORT = "/usr/lib/go-1.23/bin/go"
@@ -20,8 +20,8 @@ def build():
     go = compiler()
     if not go:
         raise SystemExit("no Go of 1.21 or later: .ci/run tools installs one")
-    # The compiler that is there: no other one is fetched. Go itself knows whether anything must be built. The commit is of no interest, nor git needed.
-    subprocess.run([go, "build", "-buildvcs=false", "-o", "target/interop", "."], cwd=GO, check=True, env={**os.environ, "GOTOOLCHAIN": "local"})
+    # Go itself knows whether anything must be built. The commit is of no interest, nor git needed.
+    subprocess.run([go, "build", "-buildvcs=false", "-o", "target/interop", "."], cwd=GO, check=True, env={**os.environ, **GO_ENV})
 
 
 def tests(broker):

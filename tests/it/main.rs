@@ -16,6 +16,7 @@ mod data;
 mod disk_full;
 mod embed;
 mod exact;
+mod examples;
 mod flush_failure;
 mod groups;
 mod groups_crash;
