@@ -4,7 +4,7 @@ use super::error::{ClientError, api_name};
 use crate::{
     Env,
     limits::{CLIENT_QUEUE_MAX, CLIENT_REPLY_BYTES_MAX, CLIENT_REPLY_STEP_BYTES},
-    wire::frame::PREFIX_BYTES,
+    wire::{frame::PREFIX_BYTES, preflight},
 };
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use kafka_protocol::{
@@ -283,6 +283,7 @@ impl<R: Request> Started<R> {
 fn decode<R: Request>(mut answer: Bytes, version: i16) -> Result<R::Response, String> {
     let run = AssertUnwindSafe(|| {
         ResponseHeader::decode(&mut answer, R::Response::header_version(version)).map_err(|e| e.to_string())?;
+        preflight::check_response(R::KEY, version, &answer).map_err(|e| e.to_string())?;
         R::Response::decode(&mut answer, version).map_err(|e| e.to_string())
     });
     catch_unwind(run).unwrap_or_else(|_| Err("the decoder panicked".into()))

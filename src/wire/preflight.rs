@@ -7,6 +7,10 @@
 //!
 //! **Adding a message**: one entry of [`SHAPES`], the fields in wire order as the crate's `Decodable` reads them.
 
+mod responses;
+
+pub use responses::check as check_response;
+
 use super::header::read_unsigned_varint;
 use kafka_protocol::{
     messages::{
@@ -449,21 +453,21 @@ mod tests {
     }
 
     /// A seeded generator (xorshift).
-    struct Random(u64);
+    pub(super) struct Random(u64);
     impl Random {
         /// Replayed by `MILLSTREAM_SEED`.
-        fn seeded(seed: u64) -> Random {
+        pub(super) fn seeded(seed: u64) -> Random {
             let seed = std::env::var("MILLSTREAM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(seed);
             println!("MILLSTREAM_SEED={seed}");
             Random(seed.max(1))
         }
-        fn next(&mut self) -> u64 {
+        pub(super) fn next(&mut self) -> u64 {
             self.0 ^= self.0 << 13;
             self.0 ^= self.0 >> 7;
             self.0 ^= self.0 << 17;
             self.0
         }
-        fn below(&mut self, bound: u64) -> u64 {
+        pub(super) fn below(&mut self, bound: u64) -> u64 {
             self.next() % bound
         }
     }
@@ -553,14 +557,14 @@ mod tests {
     }
 
     /// `MILLSTREAM_PREFLIGHT_ROUNDS` times as many as usual.
-    fn rounds(usual: usize) -> usize {
+    pub(super) fn rounds(usual: usize) -> usize {
         let times = std::env::var("MILLSTREAM_PREFLIGHT_ROUNDS").ok().and_then(|times| times.parse().ok());
         usual * times.unwrap_or(1)
     }
 
-    type Written = (Vec<u8>, Vec<(usize, usize)>);
+    pub(super) type Written = (Vec<u8>, Vec<(usize, usize)>);
 
-    fn write(shape: &Shape, version: i16, random: &mut Random) -> Written {
+    pub(super) fn write(shape: &Shape, version: i16, random: &mut Random) -> Written {
         let flexible = version >= shape.flexible;
         let mut writer = Writer { out: vec![], version, flexible, random, lengths: vec![] };
         writer.fields(shape.fields);
