@@ -4,6 +4,7 @@ use super::{
     cluster::{Backoff, Cluster},
     connection::Connection,
     error::ClientError,
+    offsets::{Start, offset},
 };
 use crate::{limits::UNPACKED_BATCH_BYTES_MAX, wire::codec};
 use bytes::Bytes;
@@ -11,10 +12,9 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use kafka_protocol::{
     ResponseError,
     messages::{
-        FetchRequest, FetchResponse, ListOffsetsRequest, TopicName,
+        FetchRequest, FetchResponse, TopicName,
         fetch_request::{FetchPartition, FetchTopic},
         fetch_response::{AbortedTransaction, PartitionData},
-        list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic},
     },
     protocol::StrBytes,
 };
@@ -27,21 +27,6 @@ use std::{
     time::Duration,
 };
 use tokio::time::Instant;
-
-/// Where to begin, or which offset is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Start {
-    /// The first offset there is.
-    Earliest,
-    /// The end: only what comes later.
-    Latest,
-    /// That offset.
-    Offset(i64),
-    /// So many before the end, but not before the first there is.
-    BeforeEnd(i64),
-    /// The first record with this timestamp (ms since 1970) or a later one; the end if there is none.
-    Time(i64),
-}
 
 /// How a consumer works.
 #[derive(Debug, Clone)]
@@ -528,61 +513,4 @@ fn unpack(
         next = next.max(header.next_offset());
     }
     Ok(next)
-}
-
-/// The offset that a start means in a partition now, asked of its leader, with new tries while it moves.
-///
-/// # Errors
-/// `UnknownTopic`, `UnknownPartition`, the broker's code, those of the connection.
-pub async fn offset(cluster: &Cluster, topic: &str, partition: i32, start: Start) -> Result<i64, ClientError> {
-    match start {
-        Start::Offset(offset) => Ok(offset),
-        Start::Earliest => list(cluster, topic, partition, -2).await,
-        Start::Latest => list(cluster, topic, partition, -1).await,
-        Start::BeforeEnd(count) => {
-            let first = list(cluster, topic, partition, -2).await?;
-            Ok(list(cluster, topic, partition, -1).await?.saturating_sub(count).max(first))
-        }
-        Start::Time(time_ms) => match list(cluster, topic, partition, time_ms.max(0)).await? {
-            -1 => list(cluster, topic, partition, -1).await,
-            offset => Ok(offset),
-        },
-    }
-}
-
-/// ListOffsets of one partition; -1 = none has that time.
-async fn list(cluster: &Cluster, topic: &str, partition: i32, timestamp: i64) -> Result<i64, ClientError> {
-    let deadline = Instant::now() + cluster.timeout();
-    let mut backoff = Backoff::default();
-    loop {
-        match list_once(cluster, topic, partition, timestamp).await {
-            Err(error) if error.is_retriable() && Instant::now() < deadline => {
-                cluster.forget(topic);
-                backoff.wait().await;
-            }
-            result => return result,
-        }
-    }
-}
-
-async fn list_once(cluster: &Cluster, topic: &str, partition: i32, timestamp: i64) -> Result<i64, ClientError> {
-    let leader = cluster.leader(topic, partition).await?;
-    let connection = cluster.broker(leader).await?;
-    let asked = ListOffsetsPartition::default().with_partition_index(partition).with_timestamp(timestamp);
-    let request = ListOffsetsRequest::default().with_replica_id((-1).into()).with_topics(vec![
-        ListOffsetsTopic::default()
-            .with_name(TopicName(StrBytes::from_string(topic.to_string())))
-            .with_partitions(vec![asked]),
-    ]);
-    let answer = connection.call(&request, cluster.timeout()).await?;
-    let found = answer.topics.iter().flat_map(|t| &t.partitions).find(|p| p.partition_index == partition);
-    let found = found.ok_or_else(|| ClientError::Unreadable {
-        address: connection.address().to_string(),
-        api: "ListOffsets".into(),
-        why: "the partition is missing".into(),
-    })?;
-    ClientError::check(found.error_code, None, || {
-        format!("cannot look up offsets of partition {partition} of `{topic}`")
-    })?;
-    Ok(found.offset)
 }
