@@ -585,6 +585,43 @@ fn the_repository_names_no_private_places() {
     report("private places", wrong);
 }
 
+/// The anchors of a page, as its headings make them: lower case, blanks to hyphens, everything else but letters, digits, `-` and `_` left out.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut code = false;
+    let headings = page.lines().filter(|line| {
+        code ^= line.starts_with("```");
+        !code && line.starts_with('#')
+    });
+    headings
+        .map(|line| {
+            let text = line.trim_start_matches('#').trim().to_lowercase().replace(' ', "-");
+            text.chars().filter(|c| c.is_alphanumeric() || "-_".contains(*c)).collect()
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_of_a_page_leads_somewhere() {
+    let mut wrong = BTreeSet::new();
+    for path in kept_files().into_iter().filter(|p| p.extension().is_some_and(|e| e == "md")) {
+        let (name, text) = (name_of(&path), fs::read_to_string(&path).unwrap());
+        for rest in text.split("](").skip(1) {
+            let link = rest.split(')').next().unwrap();
+            if link.contains("://") {
+                continue;
+            }
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() { path.clone() } else { path.parent().unwrap().join(file) };
+            let found = target.exists()
+                && (anchor.is_empty() || anchors(&fs::read_to_string(&target).unwrap()).contains(anchor));
+            if !found {
+                wrong.insert(format!("{name}: {link}"));
+            }
+        }
+    }
+    report("links to nothing", wrong);
+}
+
 #[test]
 fn the_reader_of_sources_sees_what_it_should() {
     let text = blank(
