@@ -155,7 +155,38 @@ pub const READER_IDLE_MS: i64 = 10 * 60_000;
 pub const METRICS_NAMES_MAX: usize = 1_000;
 /// Partitions shown in the metrics where they are asked for.
 pub const METRICS_PARTITIONS_MAX: usize = 20_000;
+/// How often the lag of groups is sampled, ms.
+pub const LAG_SAMPLE_MS: u64 = 5_000;
+/// Points kept of a group's lag: 15 minutes.
+pub const LAG_POINTS_MAX: usize = 180;
+/// Time over which the rates of a group are taken, ms.
+pub const LAG_RATE_MS: i64 = 60_000;
+/// A group of which neither commits nor lag have moved for so long keeps no points, ms.
+pub const LAG_IDLE_MS: i64 = 900_000;
+/// Groups that keep points, and groups whose last lag is kept.
+pub const LAG_GROUPS_MAX: usize = 1_000;
+/// Committed offsets that the sampler keeps, of all groups together.
+pub const LAG_OFFSETS_MAX: usize = 100_000;
+/// Groups on a page of the list of groups.
+pub const LAG_PAGE_GROUPS_MAX: usize = 1_000;
+/// Committed offsets that one coordinator shard gives in one answer about many groups (one group is given whole).
+pub const LAG_PAGE_OFFSETS_MAX: usize = 20_000;
+/// Partitions shown of one group.
+pub const LAG_PARTITIONS_MAX: usize = 10_000;
+/// How long an answer about lag waits for coordinators and logs, ms: what has not answered then is named as missing.
+pub const LAG_WAIT_MS_MAX: u64 = 3_000;
+/// Timestamps that one answer about lag reads from logs.
+pub const LAG_TIMES_MAX: usize = 1_024;
+/// Of these, on one thread after the other.
+pub const LAG_TIMES_PER_JOB: usize = 32;
+/// Threads that read timestamps at once, for all answers together: flushes need threads too.
+pub const LAG_TIMES_AT_ONCE: usize = 2;
+/// Offsets that one commit of a reset stores: what any sensible `max.message.bytes` has room for.
+pub const RESET_COMMIT_PARTITIONS: usize = 500;
+/// Logs that a reset looks into at once.
+pub const RESET_AT_ONCE: usize = 4;
 
+const _: () = assert!(LAG_POINTS_MAX as u64 * LAG_SAMPLE_MS == LAG_IDLE_MS as u64 && LAG_RATE_MS < LAG_IDLE_MS);
 const _: () = assert!(2 * GROUP_BYTES_MAX <= COORDINATOR_MEMBERS_BYTES_MAX);
 const _: () =
     assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize && MEMBER_ID_CLIENT_BYTES_MAX + 64 < GROUP_TEXT_BYTES_MAX);

@@ -1,5 +1,6 @@
 //! The one place where errors become HTTP: problem details (RFC 9457).
 
+use crate::{broker::lag::ResetError, coordinator::group::GroupError};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -26,6 +27,47 @@ impl Problem {
     pub fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
         let title = status.canonical_reason().unwrap_or("Error");
         Problem { kind: "about:blank", title, status: status.as_u16(), detail: detail.into() }
+    }
+}
+
+/// What coordinators refuse.
+impl From<GroupError> for Problem {
+    fn from(e: GroupError) -> Problem {
+        let status = match &e {
+            GroupError::GroupIdNotFound => StatusCode::NOT_FOUND,
+            GroupError::NonEmptyGroup
+            | GroupError::GroupSubscribedToTopic
+            | GroupError::RebalanceInProgress
+            | GroupError::UnknownMemberId
+            | GroupError::IllegalGeneration { .. }
+            | GroupError::FencedInstanceId => StatusCode::CONFLICT,
+            GroupError::NotAvailable(_) | GroupError::NotCoordinator(_) | GroupError::Loading => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            GroupError::InvalidGroupId
+            | GroupError::MemberIdRequired
+            | GroupError::InvalidRequest(_)
+            | GroupError::InconsistentGroupProtocol
+            | GroupError::InvalidSessionTimeout { .. }
+            | GroupError::OffsetMetadataTooLarge { .. }
+            | GroupError::GroupMaxSizeReached { .. }
+            | GroupError::CommitTooLarge => StatusCode::BAD_REQUEST,
+            GroupError::Unknown(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Problem::new(status, e.to_string())
+    }
+}
+
+/// Why offsets were not reset at all.
+impl From<ResetError> for Problem {
+    fn from(e: ResetError) -> Problem {
+        let status = match e {
+            ResetError::Group(e) => return e.into(),
+            ResetError::UnknownTopic(_) | ResetError::UnknownPartition { .. } => StatusCode::NOT_FOUND,
+            ResetError::HasMembers(_) => StatusCode::CONFLICT,
+            ResetError::TooMany { .. } => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, e.to_string())
     }
 }
 

@@ -282,8 +282,10 @@ pub struct GroupSummary {
     pub lag_records: i64,
     /// Age of the oldest record not yet committed, over all partitions: the largest; null where nothing is known.
     pub lag_seconds: Option<f64>,
-    /// Records committed a second, over the last 60 s.
+    /// Records committed a second, over the last 60 s; 0 for a group not in use for 15 minutes.
     pub consume_records_per_s: f64,
+    /// Records a second that came to the partitions committed to, over the same time.
+    pub produce_records_per_s: f64,
     /// Seconds until the lag is 0 at the rates of the last 60 s; 0 at lag 0; null when it does not shrink.
     pub drain_seconds: Option<f64>,
 }
@@ -321,6 +323,8 @@ pub struct Member {
     pub client_host: String,
     /// What it owns; empty where the assignment is of a kind that cannot be read.
     pub assignment: Vec<TopicPartitions>,
+    /// Topics that it subscribes to; empty unless the group is Stable, and where the subscription is of a kind that cannot be read.
+    pub subscription: Vec<String>,
 }
 
 /// What [`GroupPartition::lag_seconds`] rests on.
@@ -346,17 +350,21 @@ pub struct GroupPartition {
     pub committed_offset: Option<i64>,
     /// When it was committed.
     pub committed_ms: Option<i64>,
+    /// First offset there is.
+    pub start_offset: Option<i64>,
     /// Consumers see what is below.
     pub high_watermark: Option<i64>,
     /// Consumers that read committed only see what is below.
     pub last_stable_offset: Option<i64>,
-    /// Records up to the watermark; null without a commit.
+    /// Records from the committed offset up to the watermark (as Kafka's tools count, those deleted meanwhile included); null without a commit, never negative.
     pub lag_records: Option<i64>,
-    /// Records up to the last stable offset; null without a commit.
+    /// The same up to the last stable offset.
     pub lag_records_stable: Option<i64>,
+    /// Of these, records deleted before they were committed (retention, DeleteRecords).
+    pub lost_records: i64,
     /// Age of the first record not yet committed; 0 at lag 0, null without a commit, never negative.
     pub lag_seconds: Option<f64>,
-    /// What `lag_seconds` rests on; null at lag 0 and without a commit.
+    /// What `lag_seconds` rests on; null at lag 0, without a commit, and where no time is known.
     pub basis: Option<Basis>,
     /// Why something is not known, if so.
     pub error: Option<String>,
@@ -435,19 +443,34 @@ pub struct ResetPartition {
     pub partition: i32,
     /// Committed before; null = nothing.
     pub from_offset: Option<i64>,
-    /// Committed after (or would be).
-    pub to_offset: i64,
+    /// Committed after (or would be); null = nothing was changed.
+    pub to_offset: Option<i64>,
+    /// Why nothing was changed, if so.
+    pub error: Option<String>,
 }
 
 /// What an [`OffsetReset`] did, or would do.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct ResetResult {
+    /// The group.
+    pub group: String,
     /// The topic.
     pub topic: String,
     /// Whether nothing was changed.
     pub dry_run: bool,
     /// By number.
     pub partitions: Vec<ResetPartition>,
+}
+
+/// Committed offsets that were deleted.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DeletedOffsets {
+    /// The group.
+    pub group: String,
+    /// Its offsets of this topic.
+    pub topic: String,
+    /// Partitions that had one, by number.
+    pub partitions: Vec<i32>,
 }
 
 /// Traffic within one interval.

@@ -5,6 +5,7 @@
 
 mod error;
 pub mod extract;
+pub mod groups;
 mod guard;
 mod health;
 pub mod json;
@@ -64,6 +65,10 @@ impl Admin {
             .method_not_allowed_fallback(not_allowed)
             .layer(middleware::from_fn_with_state(self.clone(), guard::check))
             .with_state(self.clone())
+    }
+    /// The broker, once it is up; until then 503.
+    fn serving(&self) -> Result<&Arc<Broker>, Problem> {
+        self.broker().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the broker is starting"))
     }
     fn broker(&self) -> Option<&Arc<Broker>> {
         self.0.broker.get()

@@ -129,6 +129,7 @@ mod tests {
         let group = Description {
             group: "g".into(),
             state: State::Stable,
+            state_ms: None,
             protocol_type: "consumer".into(),
             protocol: "range".into(),
             members: vec![member; 50],

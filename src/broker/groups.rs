@@ -67,6 +67,17 @@ impl GroupShards {
         self.lock().by_partition.values().filter(|shard| !shard.is_over()).cloned().collect()
     }
 
+    /// The same with topic id and partition of their logs.
+    pub(super) fn loaded_by_partition(&self) -> Vec<((Uuid, i32), Shard<Groups>)> {
+        let shards = self.lock();
+        shards
+            .by_partition
+            .iter()
+            .filter(|(_, shard)| !shard.is_over())
+            .map(|(key, shard)| (*key, shard.clone()))
+            .collect()
+    }
+
     /// The broker is about to stop: what members wait for is answered at once, and nothing is asked any more.
     pub(super) fn begin_stop(&self) {
         let mut shards = self.lock();
@@ -114,14 +125,18 @@ impl Broker {
         self: &Arc<Self>,
         event: impl Fn() -> Event + Send,
     ) -> Vec<Result<Asked<Reply>, GroupError>> {
-        let Ok(topic) = self.offsets_topic() else { return Vec::new() };
         let mut asked = Vec::new();
-        for partition in &topic.partitions {
-            if partition.check_leader(-1).is_ok() && (self.has_shard(partition) || has_records(partition)) {
-                asked.push(self.ask_shard(partition, event()).await);
-            }
+        for partition in self.coordinators() {
+            asked.push(self.ask_shard(&partition, event()).await);
         }
         asked
+    }
+
+    /// Partitions of coordinators that live here and may have groups.
+    pub(super) fn coordinators(&self) -> Vec<Arc<Partition>> {
+        let Ok(topic) = self.offsets_topic() else { return Vec::new() };
+        let lives = |p: &&Arc<Partition>| p.check_leader(-1).is_ok() && (self.has_shard(p) || has_records(p));
+        topic.partitions.iter().filter(lives).cloned().collect()
     }
 
     fn offsets_topic(&self) -> Result<Arc<TopicEntry>, GroupError> {
@@ -129,7 +144,8 @@ impl Broker {
         topic.ok_or_else(|| GroupError::NotCoordinator(format!("{OFFSETS_TOPIC} does not exist yet")))
     }
 
-    async fn ask_shard(&self, partition: &Arc<Partition>, event: Event) -> Result<Asked<Reply>, GroupError> {
+    /// Asks the coordinator over `partition`.
+    pub(super) async fn ask_shard(&self, partition: &Arc<Partition>, event: Event) -> Result<Asked<Reply>, GroupError> {
         let asked = async {
             // One that has just ended gives the event back.
             let event = match self.shard(partition)?.try_ask(event).await {

@@ -1,7 +1,7 @@
 //! Which partitions live here, and questions that span them.
 //!
 //! Belongs here: the partition table, its reconciler, fetch sessions, producer ids, which group coordinators run here (`groups.rs`), the topic they write to
-//! (`offsets_topic.rs`), when offsets expire (`expiry.rs`); checking and proposing what Kafka's protocol and the HTTP API both change (`topics.rs`, `configs.rs`, `trimming.rs`; refusals
+//! (`offsets_topic.rs`), when offsets expire (`expiry.rs`), how far groups are behind (`lag.rs`); checking and proposing what Kafka's protocol and the HTTP API both change (`topics.rs`, `configs.rs`, `trimming.rs`; refusals
 //! in `changes.rs`). Must not: parse or build protocol messages, know the rules of groups (`coordinator`).
 //!
 //! State: the table is swapped by the reconciler alone; a session has a mutex of its own; the coordinators are a map under one mutex, never held while awaiting;
@@ -12,6 +12,7 @@ pub mod changes;
 pub mod configs;
 mod expiry;
 pub mod groups;
+pub mod lag;
 pub mod latency;
 mod offsets_topic;
 pub mod opening;
@@ -73,6 +74,8 @@ pub struct Broker {
     pub latency: Arc<latency::Latency>,
     /// What goes in and out.
     pub throughput: throughput::Throughput,
+    /// How far they are behind.
+    pub lag: lag::Lag,
     /// Bytes of requests that may wait for logs to be opened.
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
@@ -127,6 +130,7 @@ impl Broker {
             expiry: expiry::Expiry::default(),
             latency: Arc::new(latency::Latency::new(settings.figures, settings.histograms_max)),
             throughput: throughput::Throughput::default(),
+            lag: lag::Lag::new(),
             groups: groups::GroupShards::new(&settings.groups),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),
@@ -153,6 +157,7 @@ impl Broker {
         broker.spawn("recovery", broker.clone().recover());
         broker.spawn("cleaner", broker.clone().clean());
         broker.spawn("offset expiry", broker.clone().expire_offsets());
+        broker.spawn("lag sampler", broker.clone().sample_lag());
         broker.spawn("catalogue", broker.clone().write_catalogue());
         broker.spawn("sweeper", broker.clone().sweep());
         broker.spawn("cooler", broker.clone().cool());

@@ -430,6 +430,11 @@ impl Classic {
         self.state_ms
     }
 
+    /// How many members it has.
+    pub fn members_count(&self) -> usize {
+        self.members.len()
+    }
+
     /// A record of the group is stored: deleting it takes a tombstone.
     pub fn is_stored(&self) -> bool {
         self.stored.is_some()
@@ -490,6 +495,7 @@ impl Classic {
         Description {
             group: group.clone(),
             state: self.state,
+            state_ms: self.state_ms,
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             members: members.collect(),
             protocol: protocol.unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! What is asked of the group machine and what it answers.
 
+use super::{Overview, OverviewPage};
 use bytes::Bytes;
 use std::sync::Arc;
 use uuid::Uuid;
@@ -207,6 +208,8 @@ pub struct Committed {
 pub struct Description {
     pub group: Arc<str>,
     pub state: State,
+    /// Wall clock of the last change of state, ms since 1970; `None` = unknown.
+    pub state_ms: Option<i64>,
     /// Empty where none was ever given.
     pub protocol_type: Arc<str>,
     /// Chosen protocol; empty unless Stable (as in Kafka).
@@ -279,7 +282,7 @@ pub struct Candidate {
     pub own_expiry: bool,
 }
 
-/// What is asked of the machine. One group an event, but for the last four.
+/// What is asked of the machine. One group an event, but for those from `List` on.
 #[derive(Debug)]
 pub enum Event {
     Join(Join),
@@ -302,6 +305,8 @@ pub enum Event {
     },
     /// Every group of the shard.
     List,
+    /// Groups of the shard with what they have committed, a page.
+    Overview(Overview),
     /// Offsets whose retention has passed.
     ExpiryCandidates,
     /// Of those, the ones to drop: removed if they are still as they were. Groups left with nothing go too.
@@ -330,6 +335,7 @@ pub enum Reply {
     /// Whole request; else each partition's, in the order of the event.
     DeleteOffsets(Result<Vec<Vec<Result<(), GroupError>>>, GroupError>),
     List(Vec<Listed>),
+    Overview(OverviewPage),
     ExpiryCandidates(Vec<Candidate>),
     /// Each once; with a nil id where offsets are stored without one.
     Topics(Vec<(Arc<str>, Uuid)>),

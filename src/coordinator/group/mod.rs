@@ -1,14 +1,16 @@
 //! The group coordinator: classic consumer groups and the offsets of every group (Kafka's `GroupCoordinator`, `GroupMetadata`, `OffsetMetadataManager`).
 //!
 //! Belongs here: [`Groups`], the machine over one partition of `__consumer_offsets`; [`event`], what is asked of it and what it answers; [`classic`], members and rebalances
-//! of one group; [`offsets`], what a group has committed, and what is shown and deleted of groups; [`records`], the bytes stored, which are Kafka's own. Must not: know
+//! of one group; [`offsets`], what a group has committed, and what is shown and deleted of groups; `overview`, groups at a glance; [`consumer`], what consumers say to each other; [`records`], the bytes stored, which are Kafka's own. Must not: know
 //! connections or protocol messages.
 //!
 //! A group with offsets but without members is *Empty*; one that has neither is gone with the next look at what expired. KIP-848 groups will stand beside [`classic::Classic`].
 
 pub mod classic;
+pub mod consumer;
 mod event;
 pub mod offsets;
+mod overview;
 pub mod records;
 
 use super::{
@@ -17,6 +19,7 @@ use super::{
 };
 use crate::config::GroupSettings;
 pub use event::*;
+pub use overview::{CommittedAt, GroupOverview, Overview, OverviewPage};
 use records::Key;
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -104,7 +107,8 @@ impl Machine for Groups {
     fn may_skip(event: &Event) -> bool {
         match event {
             Event::Join(_) | Event::Sync(_) | Event::Heartbeat(_) | Event::Fetch(_) => true,
-            Event::Describe { .. } | Event::List | Event::ExpiryCandidates | Event::Topics => true,
+            Event::Describe { .. } | Event::List | Event::Overview(_) => true,
+            Event::ExpiryCandidates | Event::Topics => true,
             Event::Leave(_) | Event::Commit(_) | Event::Delete { .. } | Event::DeleteOffsets { .. } => false,
             Event::Expire(_) | Event::TopicsDeleted(_) => false,
         }
@@ -121,6 +125,7 @@ impl Machine for Groups {
             | Event::Delete { .. }
             | Event::DeleteOffsets { .. }
             | Event::List
+            | Event::Overview(_)
             | Event::ExpiryCandidates
             | Event::Expire(_)
             | Event::Topics

@@ -10,6 +10,7 @@ pub use entries::Offsets;
 
 use super::{
     Commit, Committed, Event, Fetch, GroupError, Groups, Listed, Pending as AnyPending, Reply, State, classic,
+    overview,
     records::{self, OffsetValue, TooLong},
 };
 use crate::{
@@ -86,7 +87,7 @@ pub(super) fn replay(
 /// The log has been read; called before the classic part's.
 pub(super) fn loaded(_groups: &mut Groups, _now: Now, _settings: &GroupSettings, _out: &mut Output<Groups>) {}
 
-/// Commit, Fetch, Describe, Delete, DeleteOffsets, List, ExpiryCandidates, Expire, Topics, TopicsDeleted.
+/// Commit, Fetch, Describe, Delete, DeleteOffsets, List, Overview, ExpiryCandidates, Expire, Topics, TopicsDeleted.
 pub(super) fn handle(
     groups: &mut Groups,
     ticket: Ticket,
@@ -115,6 +116,7 @@ pub(super) fn handle(
             out.reply(ticket, Reply::Describe(found.ok_or(GroupError::GroupIdNotFound)));
         }
         Event::List => out.reply(ticket, Reply::List(list(groups))),
+        Event::Overview(wanted) => out.reply(ticket, Reply::Overview(overview::page(groups, &wanted))),
         Event::Delete { group } => delete(groups, ticket, &group, out),
         Event::DeleteOffsets { group, topics } => delete_offsets(groups, ticket, &group, &topics, out),
         Event::ExpiryCandidates => {

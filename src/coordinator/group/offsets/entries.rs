@@ -45,7 +45,7 @@ const _: () = assert!(size_of::<Entry>() == 32);
 
 /// One committed offset, looked at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Stored<'a> {
+pub(in crate::coordinator::group) struct Stored<'a> {
     pub partition: i32,
     pub offset: i64,
     pub leader_epoch: i32,
@@ -182,7 +182,7 @@ impl Offsets {
     }
 
     /// Those of one topic, by partition.
-    pub(super) fn of_topic(&self, topic: &str) -> impl Iterator<Item = Stored<'_>> {
+    pub(in crate::coordinator::group) fn of_topic(&self, topic: &str) -> impl Iterator<Item = Stored<'_>> {
         self.topics.get(topic).into_iter().flat_map(|it| it.entries.iter().map(|entry| it.stored(entry)))
     }
 
@@ -197,7 +197,7 @@ impl Offsets {
     }
 
     /// All, by topic and partition.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Stored<'_>)> {
+    pub(in crate::coordinator::group) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, Stored<'_>)> {
         let mut topics: Vec<_> = self.topics.iter().collect();
         topics.sort_unstable_by_key(|(name, _)| *name);
         topics.into_iter().flat_map(|(name, it)| it.entries.iter().map(move |entry| (name, it.stored(entry))))
