@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, words to stderr. Exit code 0 ok, 1 negative answer, 2 failure.
 
+mod bench;
 mod config;
 mod log;
 mod serve;
@@ -25,6 +26,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Look at the files of a log.
     Log(log::LogArgs),
+    /// Measure a broker: throughput and latency, published, consumed, end to end.
+    Bench(bench::BenchArgs),
 }
 
 /// Runs the program; exit code 0 ok, 1 negative answer, 2 failure.
@@ -33,5 +36,6 @@ pub fn main() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Config(args) => config::run(args),
         Command::Log(args) => log::run(args),
+        Command::Bench(args) => bench::run(args),
     }
 }

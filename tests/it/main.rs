@@ -5,6 +5,7 @@
 
 mod addresses;
 mod administration;
+mod bench;
 mod client;
 mod clients;
 mod compression;
