@@ -13,6 +13,7 @@ use super::{
 use crate::{
     broker::{
         Broker,
+        latency::GroupStage,
         opening::Opening,
         partitions::Table,
         sessions::{FetchSet, Session, SessionError, TooManyPartitions, TopicKey, Wanted},
@@ -25,9 +26,10 @@ use crate::{
     },
 };
 use kafka_protocol::messages::{FetchRequest, fetch_request::FetchPartition};
-use millstream_storage::{self as storage, Batch, PartitionId, Slice};
+use millstream_storage::{self as storage, PartitionId, Slice};
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Arc,
     time::Duration,
 };
@@ -59,6 +61,8 @@ pub(super) async fn handle(request: Request<'_>, message: FetchRequest) -> Outco
         bytes_max,
         read_committed: message.isolation_level == 1,
         deadline: Instant::now() + Duration::from_millis(message.max_wait_ms.max(0) as u64),
+        peer: request.connection.peer.ip(),
+        waited: Duration::ZERO,
         found: BTreeMap::new(),
         bytes: 0,
         at_once: message.max_wait_ms <= 0,
@@ -196,6 +200,10 @@ struct Fetch {
     bytes_max: usize,
     read_committed: bool,
     deadline: Instant,
+    /// Where it comes from.
+    peer: IpAddr,
+    /// How long it waited for partitions to move.
+    waited: Duration,
     /// What was read, by slot.
     found: BTreeMap<u32, Found>,
     /// Bytes of records in `found`.
@@ -211,6 +219,8 @@ struct Found {
     partition: FetchedPartition,
     /// What `partition.records` holds, until it is known to be in memory.
     slices: Vec<Slice>,
+    /// Offsets of the records that are given, those wanted: the first, and behind the last.
+    given: (i64, i64),
     /// There may be more than was given: the next poll looks again.
     more: bool,
 }
@@ -254,6 +264,7 @@ impl Fetch {
                     id: topic.map_or(Uuid::nil(), |t| t.id),
                     partition: FetchedPartition::error(entry.index, 0),
                     slices: Vec::new(),
+                    given: (entry.wanted.offset, entry.wanted.offset),
                     more: false,
                 };
                 match read {
@@ -270,13 +281,14 @@ impl Fetch {
                         while let Some(slice) = next.take() {
                             *bytes += slice.bytes.len();
                             p.records.push(slice.bytes.clone());
+                            answer.given.1 = slice.next_offset;
                             // A slice ends with its segment: where that is not enough, the next segment may go on.
                             if *bytes < bytes_min
                                 && !slice.cold
                                 && let Some(partition) = &entry.partition
                             {
                                 let query = Query {
-                                    offset: end_of(&slice),
+                                    offset: slice.next_offset,
                                     bytes_max: entry.wanted.bytes_max.saturating_sub(p.records_bytes()),
                                     at_least_one: false,
                                     current_leader_epoch: -1,
@@ -347,12 +359,14 @@ impl Fetch {
             } else {
                 // Registers first and looks after, so that nothing that moves in between is missed.
                 self.who.with_mut(FetchSet::watch);
+                let began = Instant::now();
                 let moved = tokio::select! {
                     biased;
                     () = self.ready.ready() => true,
                     () = tokio::time::sleep_until(self.deadline) => false,
                     () = self.broker.draining() => false,
                 };
+                self.waited += began.elapsed();
                 if !moved {
                     break;
                 }
@@ -385,6 +399,7 @@ impl Fetch {
                     id: topic.id,
                     partition: FetchedPartition::error(entry.index, code),
                     slices: Vec::new(),
+                    given: (0, 0),
                     more: true,
                 };
                 found.insert(slot, answer);
@@ -430,6 +445,7 @@ impl Fetch {
 
     fn reply(mut self) -> Reply {
         let (full, found) = (self.full, std::mem::take(&mut self.found));
+        let given = Given { broker: &self.broker, client_id: self.header.client_id.as_deref(), peer: self.peer };
         let mut topics: Vec<FetchedTopic> = Vec::new();
         let mut last = None;
         self.who.with_mut(|set| {
@@ -439,6 +455,9 @@ impl Fetch {
                 let Some(entry) = set.entry(slot) else { continue };
                 if f.more {
                     entry.make_ready();
+                }
+                if let Some(partition) = &entry.partition {
+                    given.note(partition, f.partition.records_bytes(), f.given);
                 }
                 let changed = entry.told != Some(told)
                     || failed
@@ -463,18 +482,37 @@ impl Fetch {
             }
         });
         let session_id = if let Who::Session(session) = &self.who { session.id } else { 0 };
-        FetchResponse { session_id, topics, ..FetchResponse::default() }.gather(&self.header)
+        let mut reply = FetchResponse { session_id, topics, ..FetchResponse::default() }.gather(&self.header);
+        reply.waited = Some(self.waited);
+        reply
     }
 }
 
-/// The offset behind a slice's last batch.
-fn end_of(slice: &Slice) -> i64 {
-    let (mut bytes, mut end) = (&slice.bytes[..], slice.first_offset);
-    while let Ok(batch) = Batch::parse(bytes) {
-        end = batch.next_offset();
-        bytes = bytes.get(batch.size_bytes..).unwrap_or_default();
+/// Counts what is given to a client.
+struct Given<'a> {
+    broker: &'a Broker,
+    client_id: Option<&'a str>,
+    peer: IpAddr,
+}
+
+impl Given<'_> {
+    fn note(&self, partition: &Partition, bytes: usize, (from, to): (i64, i64)) {
+        let latency = &self.broker.latency;
+        if bytes == 0 || to <= from || !latency.is_on() {
+            return;
+        }
+        partition.note_fetched(bytes as u64, (to - from) as u64);
+        let topic = partition.topic();
+        let client_id = self.client_id.unwrap_or_default();
+        let Some(group) = self.broker.readers.group_of(client_id, self.peer, &topic.name, partition.index()) else {
+            return latency.not_attributed();
+        };
+        if let Some(appended_ms) = partition.appended_ms(from) {
+            let now_ms = self.broker.env.now_ms();
+            let took = Duration::from_millis(u64::try_from(now_ms - appended_ms).unwrap_or(0));
+            latency.group(&group, GroupStage::Fetch, took, now_ms);
+        }
     }
-    end
 }
 
 /// The whole request fails.

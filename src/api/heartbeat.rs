@@ -17,6 +17,8 @@ pub(super) async fn handle(request: Request<'_>, message: HeartbeatRequest) -> O
             HeartbeatResponse::default().with_error_code(groups::code::<()>(&Err(GroupError::InvalidGroupId)));
         return Outcome::Reply(reply::message(&header, &response));
     }
+    let client_id = header.client_id.as_deref().unwrap_or_default();
+    request.broker.readers.seen(client_id, request.connection.peer.ip(), request.broker.env.now_ms());
     let event = Event::Heartbeat(Heartbeat {
         group: kept(&message.group_id),
         generation: message.generation_id,

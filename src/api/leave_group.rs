@@ -27,13 +27,18 @@ pub(super) async fn handle(request: Request<'_>, message: LeaveGroupRequest) -> 
         group: kept(&message.group_id),
         members: members.iter().map(|m| (kept(&m.member_id), m.group_instance_id.as_deref().map(kept))).collect(),
     });
+    let broker = request.broker.clone();
     let asked = request.broker.ask_group(&message.group_id, event).await;
     Outcome::Later(Box::pin(async move {
         let left = groups::answer(asked, |reply| match reply {
             Reply::Leave(result) => Some(result),
             _ => None,
         });
-        reply::message(&header, &answered(version, &members, left.await))
+        let left = left.await;
+        if left.is_ok() {
+            members.iter().for_each(|m| broker.readers.left(&message.group_id, &m.member_id));
+        }
+        reply::message(&header, &answered(version, &members, left))
     }))
 }
 

@@ -62,6 +62,7 @@ use std::{
     pin::Pin,
     sync::Arc,
 };
+use tokio::time::Instant;
 
 /// What kind of work a request is; decides frame limits and, later, quotas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -232,11 +233,13 @@ pub struct Request<'a> {
     pub header: RequestHeader,
     /// The frame after the header. Slices of it keep the receive buffer alive.
     pub body: Bytes,
+    /// When the last byte of the frame was received.
+    pub received: Instant,
 }
 
-/// Takes one frame (without its length prefix): header, version check, preflight, decode, handler. A panic of a handler passes through: the connection
+/// Takes one frame (without its length prefix) that was received at `received`: header, version check, preflight, decode, handler. A panic of a handler passes through: the connection
 /// that polls this closes.
-pub async fn accept(broker: &Arc<Broker>, connection: &Connection, frame: Bytes) -> Outcome {
+pub async fn accept(broker: &Arc<Broker>, connection: &Connection, frame: Bytes, received: Instant) -> Outcome {
     let Some(header) = header::parse(&frame, is_flexible) else {
         return Outcome::Close(CloseReason::Unreadable("request header".to_string()));
     };
@@ -251,7 +254,7 @@ pub async fn accept(broker: &Arc<Broker>, connection: &Connection, frame: Bytes)
     if let Err(reason) = preflight::check(api_key, api_version, &body) {
         return Outcome::Close(CloseReason::Unreadable(reason.to_string()));
     }
-    dispatch(Request { broker, connection, header, body }).await
+    dispatch(Request { broker, connection, header, body, received }).await
 }
 
 /// Decodes a body that preflight let through. Bytes after the message are ignored, as Kafka does.

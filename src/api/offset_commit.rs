@@ -12,6 +12,7 @@ use super::{
     reply,
 };
 use crate::{
+    broker::{Broker, latency::GroupStage},
     coordinator::group::{Commit, CommitPartition, CommitTopic, Event, GroupError, Reply},
     limits::{OFFSET_METADATA_BYTES_MAX, OFFSETS_PER_REQUEST_MAX},
     metadata::Image,
@@ -22,6 +23,8 @@ use kafka_protocol::messages::{
     offset_commit_request::OffsetCommitRequestTopic,
     offset_commit_response::{OffsetCommitResponsePartition, OffsetCommitResponseTopic},
 };
+use std::time::Duration;
+use uuid::Uuid;
 
 pub(super) async fn handle(request: Request<'_>, OffsetCommitRequest(message): OffsetCommitRequest) -> Outcome {
     let header = request.header;
@@ -35,8 +38,11 @@ pub(super) async fn handle(request: Request<'_>, OffsetCommitRequest(message): O
         fill(&mut response, Err(GroupError::CommitTooLarge));
         return Outcome::Reply(reply::message(&header, &response));
     }
+    let broker = request.broker.clone();
+    let group = kept(&message.group_id);
+    let committed_to = if broker.latency.is_on() { committed_to(&topics) } else { Vec::new() };
     let event = Event::Commit(Commit {
-        group: kept(&message.group_id),
+        group: group.clone(),
         generation: message.generation_id_or_member_epoch,
         member_id: kept(&message.member_id),
         instance_id: message.group_instance_id.as_deref().map(kept),
@@ -49,9 +55,39 @@ pub(super) async fn handle(request: Request<'_>, OffsetCommitRequest(message): O
             Reply::Commit(result) => Some(result),
             _ => None,
         });
-        fill(&mut response, committed.await.map_err(|e| known_to(header.api_version, e)));
+        let committed = committed.await.map_err(|e| known_to(header.api_version, e));
+        if let Ok(results) = &committed {
+            note(&broker, &group, &committed_to, results);
+        }
+        fill(&mut response, committed);
         reply::message(&header, &response)
     }))
+}
+
+/// A partition's result: the offset committed before.
+type Before = Result<Option<i64>, GroupError>;
+
+/// Topic, and partitions with their offsets, in the order of the request.
+fn committed_to(topics: &[CommitTopic]) -> Vec<(Uuid, Vec<(i32, i64)>)> {
+    let partitions = |t: &CommitTopic| t.partitions.iter().map(|p| (p.index, p.offset)).collect();
+    topics.iter().map(|t| (t.id, partitions(t))).collect()
+}
+
+/// How long after their append the records before the committed offsets are committed, where the group went forward.
+fn note(broker: &Broker, group: &str, committed: &[(Uuid, Vec<(i32, i64)>)], results: &[Vec<Before>]) {
+    let now_ms = broker.env.now_ms();
+    let table = broker.partitions.table();
+    for ((topic, partitions), results) in committed.iter().zip(results) {
+        let Some(topic) = table.by_id(*topic) else { continue };
+        for (&(index, offset), result) in partitions.iter().zip(results) {
+            let forward = matches!(result, Ok(before) if before.is_none_or(|before| before < offset));
+            let Some(partition) = topic.partition(index).filter(|_| forward) else { continue };
+            if let Some(appended_ms) = partition.appended_ms(offset - 1) {
+                let took = Duration::from_millis(u64::try_from(now_ms - appended_ms).unwrap_or(0));
+                broker.latency.group(group, GroupStage::Commit, took, now_ms);
+            }
+        }
+    }
 }
 
 /// The answer with what is not there marked in it, and the rest for the coordinator, in the same order.
@@ -109,7 +145,7 @@ fn known_to(version: i16, error: GroupError) -> GroupError {
 }
 
 /// Puts the coordinator's results where no other error stands.
-fn fill(response: &mut OffsetCommitResponse, committed: Result<Vec<Vec<Result<(), GroupError>>>, GroupError>) {
+fn fill(response: &mut OffsetCommitResponse, committed: Result<Vec<Vec<Before>>, GroupError>) {
     let open = response.topics.iter_mut().flat_map(|t| &mut t.partitions).filter(|p| p.error_code == 0);
     match committed {
         Ok(results) => open
@@ -130,7 +166,6 @@ mod tests {
         text, topic_name,
     };
     use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
-    use uuid::Uuid;
 
     fn topic(name: &str, partitions: &[i32]) -> OffsetCommitRequestTopic {
         let partition = |i: &i32| {
@@ -162,7 +197,7 @@ mod tests {
         let (a, b) = (image.topic("a").unwrap().id, image.topic("b").unwrap().id);
         assert_eq!(shown, [("a", a, vec![(0, 10, ""), (1, 11, "m")]), ("b", b, vec![(0, 10, "")])]);
         let too_large = || Err(GroupError::OffsetMetadataTooLarge { size_bytes: 9, max_bytes: 8 });
-        fill(&mut response, Ok(vec![vec![Ok(()), too_large()], vec![Ok(())]]));
+        fill(&mut response, Ok(vec![vec![Ok(None), too_large()], vec![Ok(Some(3))]]));
         assert_eq!(codes(&response), [vec![3, 0, 3, 12], vec![3], vec![0]]);
 
         let (mut response, _) = known(&image, asked(), false);

@@ -11,14 +11,18 @@ use super::{
     reply, topics,
 };
 use crate::{
-    broker::{Broker, opening::Opening},
+    broker::{
+        Broker,
+        latency::{Latency, Stage},
+        opening::Opening,
+    },
     partition::{
-        Effects, Partition, PartitionError,
+        Effects, Partition, PartitionError, TopicState,
         leader::{self, Appended},
         recode,
         waiters::{Acks, Goal},
     },
-    wire::header::RequestHeader,
+    wire::{Reply, Sent, header::RequestHeader},
 };
 use bytes::Bytes;
 use kafka_protocol::{
@@ -30,6 +34,7 @@ use kafka_protocol::{
 };
 use millstream_storage::Batch;
 use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 /// First version whose clients may send zstd (KIP-110).
@@ -48,6 +53,62 @@ struct Waiting {
     offset: i64,
 }
 
+/// The times of a request, for the histograms of its topics.
+#[derive(Debug)]
+struct Timed {
+    latency: Arc<Latency>,
+    /// Topics of which something was appended, each once; most requests have one.
+    first: Option<Arc<TopicState>>,
+    others: Vec<Arc<TopicState>>,
+    received: Instant,
+    appended: Instant,
+    settled: Instant,
+}
+
+impl Timed {
+    fn new(broker: &Broker, received: Instant) -> Timed {
+        let latency = broker.latency.clone();
+        Timed { latency, first: None, others: Vec::new(), received, appended: received, settled: received }
+    }
+
+    /// A batch of `topic` was appended.
+    fn add(&mut self, topic: &Arc<TopicState>) {
+        // The partitions of a topic come one after another.
+        match self.others.last().or(self.first.as_ref()) {
+            Some(last) if Arc::ptr_eq(last, topic) => {}
+            Some(_) => self.others.push(topic.clone()),
+            None => self.first = Some(topic.clone()),
+        }
+    }
+
+    fn record(&self, stage: Stage, took: Duration) {
+        for topic in self.first.iter().chain(&self.others) {
+            self.latency.topic(topic, stage, took);
+        }
+    }
+
+    /// The reply, which tells when it was sent; of a request that failed (`settled` is `None`) it does not.
+    fn settled(timed: Option<Timed>, settled: Option<Instant>, mut reply: Reply) -> Reply {
+        if let (Some(timed), Some(settled)) = (timed, settled)
+            && timed.first.is_some()
+        {
+            reply.sent = Some(Box::new(Timed { settled, ..timed }));
+        }
+        reply
+    }
+}
+
+impl Sent for Timed {
+    fn sent(self: Box<Self>, at: Instant) {
+        self.record(Stage::Append, self.appended.saturating_duration_since(self.received));
+        // What was settled before the last append was waits for nothing.
+        let settled = self.settled.max(self.appended);
+        self.record(Stage::Settle, settled - self.appended);
+        self.record(Stage::Acknowledge, at.saturating_duration_since(settled));
+        self.record(Stage::Total, at.saturating_duration_since(self.received));
+    }
+}
+
 pub(super) async fn handle(request: Request<'_>, message: ProduceRequest) -> Outcome {
     let broker = request.broker;
     let version = request.header.api_version;
@@ -58,6 +119,7 @@ pub(super) async fn handle(request: Request<'_>, message: ProduceRequest) -> Out
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut responses = Vec::with_capacity(message.topic_data.len());
     let mut failed = false;
+    let mut timed = broker.latency.is_on().then(|| Timed::new(broker, request.received));
     let mut opening = Opening::new(&broker.opening_bytes, request.body.len());
     for topic in message.topic_data {
         let mut partitions = Vec::with_capacity(topic.partition_data.len());
@@ -72,6 +134,9 @@ pub(super) async fn handle(request: Request<'_>, message: ProduceRequest) -> Out
             };
             let response = match appended {
                 Ok((partition, appended)) => {
+                    if let Some(timed) = &mut timed {
+                        timed.add(partition.topic());
+                    }
                     if let Some((goal, offset)) = appended.wait {
                         let (topic, index) = (responses.len(), partitions.len());
                         waiting.push(Waiting { topic, partition: index, on: partition, goal, offset });
@@ -92,11 +157,17 @@ pub(super) async fn handle(request: Request<'_>, message: ProduceRequest) -> Out
     }
     // The flush starts before anything is parked: parking looks again.
     drop(effects);
+    if let Some(timed) = &mut timed {
+        timed.appended = Instant::now();
+    }
     if acks == 0 {
+        if let Some(timed) = timed {
+            timed.record(Stage::Append, timed.appended - timed.received);
+        }
         return if failed { Outcome::Close(CloseReason::SilentFailure) } else { Outcome::Silent };
     }
     let response = ProduceResponse::default().with_responses(responses);
-    settle(request.header, response, waiting, timeout_ms)
+    settle(request.header, response, waiting, timeout_ms, timed)
 }
 
 /// Why a whole request is refused.
@@ -163,9 +234,16 @@ async fn append(
 }
 
 /// Parks what has to wait; the reply leaves when all of it came to an end or the producer's time is up.
-fn settle(header: RequestHeader, mut response: ProduceResponse, waiting: Vec<Waiting>, timeout_ms: i32) -> Outcome {
+fn settle(
+    header: RequestHeader,
+    mut response: ProduceResponse,
+    waiting: Vec<Waiting>,
+    timeout_ms: i32,
+    timed: Option<Timed>,
+) -> Outcome {
     if waiting.is_empty() {
-        return Outcome::Reply(reply::message(&header, &response));
+        let settled = timed.as_ref().map(|timed| timed.appended);
+        return Outcome::Reply(Timed::settled(timed, settled, reply::message(&header, &response)));
     }
     let acks = Acks::new();
     for (slot, w) in waiting.iter().enumerate() {
@@ -186,13 +264,17 @@ fn settle(header: RequestHeader, mut response: ProduceResponse, waiting: Vec<Wai
         waiting
     };
     if acks.is_done() {
-        end(&mut response, acks.take_failed());
-        return Outcome::Reply(reply::message(&header, &response));
+        let failed = acks.take_failed();
+        let settled = failed.is_empty().then(|| acks.ended().unwrap_or_else(Instant::now));
+        end(&mut response, failed);
+        return Outcome::Reply(Timed::settled(timed, settled, reply::message(&header, &response)));
     }
     Outcome::Later(Box::pin(async move {
         let timeout = Duration::from_millis(timeout_ms.max(0) as u64);
+        let mut settled = None;
         match tokio::time::timeout(timeout, acks.clone().done()).await {
             Ok(failed) => {
+                settled = if failed.is_empty() { acks.ended() } else { None };
                 end(&mut response, failed);
             }
             Err(_) => {
@@ -202,7 +284,7 @@ fn settle(header: RequestHeader, mut response: ProduceResponse, waiting: Vec<Wai
                 }
             }
         }
-        reply::message(&header, &response)
+        Timed::settled(timed, settled, reply::message(&header, &response))
     }))
 }
 

@@ -30,7 +30,7 @@ pub fn message_as<R: Encodable + HeaderVersion>(header: &RequestHeader, response
     let encoded = response.encode(&mut buffer, version);
     encoded.unwrap_or_else(|e| panic!("reply to API {} v{version}: {e}", header.api_key));
     assert_eq!(buffer.len(), 4 + frame_bytes, "size of the reply to API {} v{version}", header.api_key);
-    Reply { chunks: vec![buffer.freeze()] }
+    Reply::new(vec![buffer.freeze()])
 }
 
 /// A reply whose body was encoded by hand, in a version with tagged fields.
@@ -43,7 +43,7 @@ pub fn body(header: &RequestHeader, body: &[u8]) -> Reply {
     buffer.put_i32(header.correlation_id);
     buffer.put_u8(0);
     buffer.extend_from_slice(body);
-    Reply { chunks: vec![buffer.freeze()] }
+    Reply::new(vec![buffer.freeze()])
 }
 
 #[cfg(test)]

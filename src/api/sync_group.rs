@@ -8,8 +8,9 @@ use super::{
     reply, topics,
 };
 use crate::{
+    broker::readers::{Assigned, Owned},
     coordinator::group::{Event, GroupError, Reply, Sync, Synced},
-    wire::header::RequestHeader,
+    wire::{assignment, header::RequestHeader},
 };
 use bytes::Bytes;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
@@ -19,10 +20,13 @@ pub(super) async fn handle(request: Request<'_>, message: SyncGroupRequest) -> O
     if let Some(error) = refusal(&message, header.api_version) {
         return Outcome::Reply(answered(&header, Err(error)));
     }
+    let broker = request.broker.clone();
+    let address = request.connection.peer.ip();
+    let (group, member, generation) = (kept(&message.group_id), kept(&message.member_id), message.generation_id);
     let event = Event::Sync(Sync {
-        group: kept(&message.group_id),
+        group: group.clone(),
         generation: message.generation_id,
-        member_id: kept(&message.member_id),
+        member_id: member.clone(),
         instance_id: message.group_instance_id.as_deref().map(kept),
         protocol_type: message.protocol_type.as_deref().map(kept),
         protocol: message.protocol_name.as_deref().map(kept),
@@ -39,8 +43,26 @@ pub(super) async fn handle(request: Request<'_>, message: SyncGroupRequest) -> O
             Reply::Sync(synced) => Some(Ok(synced)),
             _ => None,
         });
-        answered(&header, synced.await)
+        let synced = synced.await;
+        if broker.latency.is_on()
+            && let Ok(synced) = &synced
+            && let Some(owned) = owned(synced)
+        {
+            let client_id = header.client_id.as_deref().unwrap_or_default();
+            let assigned = Assigned { group: &group, generation, member: &member, client_id, address, owned };
+            broker.readers.assigned(assigned, broker.env.now_ms());
+        }
+        answered(&header, synced)
     }))
+}
+
+/// The partitions that a consumer was told to read; `None` where it was told nothing, or is no consumer.
+fn owned(synced: &Synced) -> Option<Owned> {
+    if synced.result.is_err() || synced.protocol_type.as_deref() != Some("consumer") {
+        return None;
+    }
+    let owned = assignment::parse(&synced.assignment)?;
+    Some(owned.into_iter().map(|(topic, partitions)| (topic.into(), partitions)).collect())
 }
 
 fn refusal(message: &SyncGroupRequest, version: i16) -> Option<GroupError> {

@@ -18,6 +18,7 @@ mod offsets_topic;
 pub mod opening;
 pub mod partitions;
 mod producer_ids;
+pub mod readers;
 pub mod reconciler;
 pub mod sessions;
 pub mod throughput;
@@ -76,6 +77,8 @@ pub struct Broker {
     pub throughput: throughput::Throughput,
     /// How far they are behind.
     pub lag: lag::Lag,
+    /// Which group's member a fetch is from.
+    pub readers: readers::Readers,
     /// Bytes of requests that may wait for logs to be opened.
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
@@ -131,6 +134,7 @@ impl Broker {
             latency: Arc::new(latency::Latency::new(settings.figures, settings.histograms_max)),
             throughput: throughput::Throughput::default(),
             lag: lag::Lag::new(),
+            readers: readers::Readers::default(),
             groups: groups::GroupShards::new(&settings.groups),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),

@@ -261,6 +261,9 @@ impl Broker {
             let now_ms = self.env.now_ms();
             let busy = if n.is_multiple_of(CLOCK_POINTS) { self.throughput.busy() } else { Vec::new() };
             self.throughput.step(&self.shared.active, now_ms, ms);
+            if n.is_multiple_of(CLOCK_POINTS) {
+                self.readers.expire(now_ms);
+            }
             if busy.is_empty() {
                 continue;
             }

@@ -19,11 +19,14 @@ use std::{
     },
     task::{Context, Poll, Waker},
 };
+use tokio::time::Instant;
 
 /// Tasks to wake once no lock is held. Dropping it wakes them.
 #[derive(Debug, Default)]
 pub struct Wakers {
     list: Vec<Waker>,
+    /// When the first of what they waited for came to its end.
+    now: Option<Instant>,
 }
 
 impl Wakers {
@@ -33,6 +36,11 @@ impl Wakers {
         if !self.list.iter().rev().take(64).any(|w| w.will_wake(&waker)) {
             self.list.push(waker);
         }
+    }
+
+    /// The time, looked at once.
+    fn now(&mut self) -> Instant {
+        *self.now.get_or_insert_with(Instant::now)
     }
 
     /// Wakes all.
@@ -69,6 +77,7 @@ struct AcksState {
     pending: usize,
     failed: Vec<u32>,
     waker: Option<Waker>,
+    ended: Option<Instant>,
 }
 
 impl Acks {
@@ -81,18 +90,28 @@ impl Acks {
         lock(&self.state).pending += 1;
     }
 
-    fn finish(&self, slot: u32, ok: bool) -> Option<Waker> {
+    fn finish(&self, slot: u32, ok: bool, now: Instant) -> Option<Waker> {
         let mut state = lock(&self.state);
         state.pending -= 1;
         if !ok {
             state.failed.push(slot);
         }
-        if state.pending == 0 { state.waker.take() } else { None }
+        if state.pending > 0 {
+            return None;
+        }
+        state.ended = Some(now);
+        state.waker.take()
     }
 
     /// Whether nothing is parked (any more).
     pub fn is_done(&self) -> bool {
         lock(&self.state).pending == 0
+    }
+
+    /// When the last of what was parked came to its end; `None` while something is parked, and where nothing ever was.
+    pub fn ended(&self) -> Option<Instant> {
+        let state = lock(&self.state);
+        state.ended.filter(|_| state.pending == 0)
     }
 
     /// The slots that have failed so far.
@@ -281,7 +300,8 @@ impl Waiters {
         let queue = inner.queue(goal);
         while queue.front().is_some_and(|p| p.offset <= offset) {
             if let Some(p) = queue.pop_front() {
-                wakers.push(p.acks.finish(p.slot, true));
+                let now = wakers.now();
+                wakers.push(p.acks.finish(p.slot, true, now));
             }
         }
         if queue.is_empty() && queue.capacity() > 64 {
@@ -294,7 +314,8 @@ impl Waiters {
         let mut inner = lock(&self.inner);
         for goal in [Goal::Watermark, Goal::Durable] {
             for p in std::mem::take(inner.queue(goal)) {
-                wakers.push(p.acks.finish(p.slot, false));
+                let now = wakers.now();
+                wakers.push(p.acks.finish(p.slot, false, now));
             }
         }
     }

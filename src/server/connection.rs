@@ -15,13 +15,16 @@
 use super::{
     buffers::Buffers,
     inbox::{Inbox, Large},
-    replies::{Owed, Replies},
+    replies::{Owed, Replies, Ticket},
 };
 use crate::{
     api::{CloseReason, Connection, Outcome},
     limits::*,
     metrics::Metrics,
-    wire::frame::{self, FrameError, Next},
+    wire::{
+        frame::{self, FrameError, Next},
+        header,
+    },
 };
 use bytes::Bytes;
 use std::{
@@ -42,16 +45,23 @@ use tokio::{
 
 /// What is behind the connections: the API layer, or a test.
 pub trait Service: Send + Sync + 'static {
-    /// Takes one frame (without its length prefix).
+    /// Takes one frame (without its length prefix), the last byte of which was received at `received`.
     fn accept<'a>(
         &'a self,
         connection: &'a Connection,
         frame: Bytes,
+        received: Instant,
     ) -> impl Future<Output = Outcome> + Send + use<'a, Self>;
     /// Largest frame of requests of an API, bytes.
     fn frame_bytes_max(&self, api_key: i16) -> usize;
     /// `connections.max.idle.ms`.
     fn idle_ms(&self) -> u64;
+    /// Whether replies are timed.
+    fn measures(&self) -> bool {
+        false
+    }
+    /// The last byte of a reply was handed to the socket: `took` from the last byte of its request on, `worked` of that where the request may wait on purpose.
+    fn sent(&self, _api_key: i16, _took: Duration, _worked: Option<Duration>) {}
 }
 
 /// What all connections of a server share.
@@ -213,6 +223,7 @@ async fn turns<S: Service>(
             paused: false,
             closing: None,
             active: Instant::now(),
+            received: Instant::now(),
         };
         let mut busy = Box::pin(busy.run(draining.as_mut(), alarm.as_mut()));
         let idle = poll_fn(|cx| match closing.as_mut().poll(cx) {
@@ -262,6 +273,8 @@ struct Busy<'a, S> {
     closing: Option<Closed>,
     /// When a byte last came or went.
     active: Instant,
+    /// When bytes were last received.
+    received: Instant,
 }
 
 /// What a turn ended with.
@@ -324,15 +337,17 @@ impl<S: Service> Busy<'_, S> {
     async fn accept(&mut self, frame: Bytes) -> Result<(), Closed> {
         self.shared.metrics.requests.increment(1);
         self.shared.metrics.request_bytes.increment(frame.len() as u64);
+        let api_key = header::peek_api_key(&frame).unwrap_or(-1);
+        let ticket = Ticket { api_key, received: self.received };
         let outcome = {
             let Busy { shared, connection, replies, socket, .. } = self;
             let (reader, mut writer) = socket.split();
             let mut broken = pin!(reader.ready(Interest::ERROR));
-            let mut accept = pin!(shared.service.accept(connection, frame));
+            let mut accept = pin!(shared.service.accept(connection, frame, ticket.received));
             let outcome = poll_fn(|cx| match accept.as_mut().poll(cx) {
                 Poll::Ready(outcome) => Poll::Ready(Ok(outcome)),
                 Poll::Pending if broken.as_mut().poll(cx).is_ready() => Poll::Ready(Err(Closed::Peer)),
-                Poll::Pending => match replies.progress(cx, &mut writer, &shared.metrics) {
+                Poll::Pending => match replies.progress(cx, &mut writer, &shared.metrics, &shared.service) {
                     Ok(_) => Poll::Pending,
                     Err(_) => Poll::Ready(Err(Closed::Peer)),
                 },
@@ -341,13 +356,14 @@ impl<S: Service> Busy<'_, S> {
         };
         self.active = Instant::now();
         match outcome {
-            Outcome::Reply(reply) => self.replies.push(Owed::Ready(reply)),
+            Outcome::Reply(reply) => self.replies.push(ticket, Owed::Ready(reply)),
             Outcome::Later(mut later) => {
                 let first = poll_fn(|cx| Poll::Ready(later.as_mut().poll(cx))).await;
-                self.replies.push(match first {
+                let owed = match first {
                     Poll::Ready(reply) => Owed::Ready(reply),
                     Poll::Pending => Owed::Later(later),
-                });
+                };
+                self.replies.push(ticket, owed);
             }
             Outcome::Silent => {}
             Outcome::Close(reason) => self.close(Closed::Request(reason)),
@@ -370,9 +386,9 @@ impl<S: Service> Busy<'_, S> {
         draining: Pin<&mut impl Future<Output = ()>>,
         mut alarm: Pin<&mut Sleep>,
     ) -> Poll<Result<Turn, Closed>> {
-        match self.replies.progress(cx, self.socket, &self.shared.metrics) {
-            Ok(false) => {}
-            Ok(true) => self.active = Instant::now(),
+        match self.replies.progress(cx, self.socket, &self.shared.metrics, &self.shared.service) {
+            Ok(None) => {}
+            Ok(Some(wrote)) => self.active = wrote,
             Err(_) => return Poll::Ready(Err(Closed::Peer)),
         }
         if self.closing.is_none() && draining.poll(cx).is_ready() {
@@ -442,6 +458,7 @@ impl<S: Service> Busy<'_, S> {
             return Poll::Ready(Err(Closed::Peer));
         }
         self.active = Instant::now();
+        self.received = self.active;
         match &mut self.large {
             Some(large) => large.received(received),
             None => self.inbox.end += received,

@@ -23,7 +23,7 @@ use bytes::Bytes;
 use connection::{Phase, Service, Shared};
 use millstream_storage::{Directory, DirectoryOptions};
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
 
 /// A running broker in this process. Dropping it without [`Node::stop`] closes its connections but leaves its data as a crash would.
 #[derive(Debug)]
@@ -232,8 +232,17 @@ impl Service for Kafka {
         &'a self,
         connection: &'a Connection,
         frame: Bytes,
+        received: Instant,
     ) -> impl Future<Output = Outcome> + Send + use<'a> {
-        api::accept(&self.broker, connection, frame)
+        api::accept(&self.broker, connection, frame, received)
+    }
+
+    fn measures(&self) -> bool {
+        self.broker.latency.is_on()
+    }
+
+    fn sent(&self, api_key: i16, took: Duration, worked: Option<Duration>) {
+        self.broker.latency.api(api_key, took, worked);
     }
 
     fn frame_bytes_max(&self, api_key: i16) -> usize {

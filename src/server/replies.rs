@@ -1,6 +1,11 @@
 //! Replies on their way out: owed in request order, written as many at once as are ready.
 
-use crate::{limits::*, metrics::Metrics, wire::Reply};
+use super::connection::Service;
+use crate::{
+    limits::*,
+    metrics::Metrics,
+    wire::{Reply, Sent},
+};
 use bytes::{Buf, Bytes};
 use std::{
     collections::VecDeque,
@@ -9,8 +14,9 @@ use std::{
     pin::Pin,
     sync::atomic::{AtomicUsize, Ordering},
     task::{Context, Poll},
+    time::Duration,
 };
-use tokio::io::AsyncWrite;
+use tokio::{io::AsyncWrite, time::Instant};
 
 /// A reply that is owed.
 pub(super) enum Owed {
@@ -18,11 +24,35 @@ pub(super) enum Owed {
     Later(Pin<Box<dyn Future<Output = Reply> + Send>>),
 }
 
+/// Which request a reply is owed to.
+#[derive(Clone, Copy)]
+pub(super) struct Ticket {
+    /// -1 where the frame is too short to name one.
+    pub(super) api_key: i16,
+    /// When its last byte was received.
+    pub(super) received: Instant,
+}
+
+/// The end of a reply among the bytes on their way out.
+struct Mark {
+    /// Bytes of this connection up to there.
+    end: u64,
+    ticket: Ticket,
+    waited: Option<Duration>,
+    sent: Option<Box<dyn Sent>>,
+}
+
+/// Most replies timed at once: more lie here only where the peer does not read.
+const MARKS_MAX: usize = 2 * PIPELINE_DEPTH_MAX;
+
 /// Replies owed in request order, and the pieces of those on their way out.
 pub(super) struct Replies<'a> {
-    owed: VecDeque<Owed>,
+    owed: VecDeque<(Ticket, Owed)>,
     out: VecDeque<Bytes>,
     out_bytes: usize,
+    /// Ends of the replies in `out`, as far as they are timed; and bytes written so far.
+    marks: VecDeque<Mark>,
+    written: u64,
     /// Bytes of `out` and of the ready ones in `owed`.
     held_bytes: usize,
     /// The same of all connections.
@@ -37,7 +67,15 @@ impl Drop for Replies<'_> {
 
 impl Replies<'_> {
     pub(super) fn new(total_bytes: &AtomicUsize) -> Replies<'_> {
-        Replies { owed: VecDeque::new(), out: VecDeque::new(), out_bytes: 0, held_bytes: 0, total_bytes }
+        Replies {
+            owed: VecDeque::new(),
+            out: VecDeque::new(),
+            out_bytes: 0,
+            marks: VecDeque::new(),
+            written: 0,
+            held_bytes: 0,
+            total_bytes,
+        }
     }
 
     fn hold(&mut self, reply: &Reply) {
@@ -50,11 +88,11 @@ impl Replies<'_> {
         self.total_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn push(&mut self, owed: Owed) {
+    pub(super) fn push(&mut self, ticket: Ticket, owed: Owed) {
         if let Owed::Ready(reply) = &owed {
             self.hold(reply);
         }
-        self.owed.push_back(owed);
+        self.owed.push_back((ticket, owed));
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -81,25 +119,28 @@ impl Replies<'_> {
         self.out.is_empty() && !self.owed.is_empty()
     }
 
-    /// Moves what is ready to the socket, in order, until neither side moves. Says whether bytes left.
+    /// Moves what is ready to the socket, in order, until neither side moves. Says when bytes left last, if any did.
     pub(super) fn progress(
         &mut self,
         cx: &mut Context<'_>,
         socket: &mut (impl AsyncWrite + Unpin),
         metrics: &Metrics,
-    ) -> io::Result<bool> {
-        let mut wrote = false;
+        service: &impl Service,
+    ) -> io::Result<Option<Instant>> {
+        let mut wrote = None;
         loop {
-            self.settle(cx);
+            self.settle(cx, service.measures());
             if self.out.is_empty() {
                 return Ok(wrote);
             }
             match self.poll_write(cx, socket) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(bytes)) => {
-                    wrote = true;
+                    let now = Instant::now();
+                    wrote = Some(now);
                     metrics.reply_bytes.increment(bytes as u64);
                     self.wrote(bytes);
+                    self.tell(now, service);
                 }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => return Ok(wrote),
@@ -108,14 +149,15 @@ impl Replies<'_> {
     }
 
     /// Takes the oldest replies that are ready out of `owed`.
-    fn settle(&mut self, cx: &mut Context<'_>) {
+    fn settle(&mut self, cx: &mut Context<'_>, timed: bool) {
         while self.out_bytes < REPLY_BYTES_MAX {
-            let reply = match self.owed.front_mut() {
-                Some(Owed::Ready(reply)) => std::mem::take(reply),
-                Some(Owed::Later(later)) => match later.as_mut().poll(cx) {
+            let (ticket, reply) = match self.owed.front_mut() {
+                Some((ticket, Owed::Ready(reply))) => (*ticket, std::mem::take(reply)),
+                Some((ticket, Owed::Later(later))) => match later.as_mut().poll(cx) {
                     Poll::Ready(reply) => {
+                        let ticket = *ticket;
                         self.hold(&reply);
-                        reply
+                        (ticket, reply)
                     }
                     Poll::Pending => return,
                 },
@@ -123,6 +165,10 @@ impl Replies<'_> {
             };
             self.owed.pop_front();
             self.out_bytes += reply.size_bytes();
+            if timed && self.marks.len() < MARKS_MAX {
+                let end = self.written + self.out_bytes as u64;
+                self.marks.push_back(Mark { end, ticket, waited: reply.waited, sent: reply.sent });
+            }
             self.out.extend(reply.chunks.into_iter().filter(|chunk| !chunk.is_empty()));
         }
     }
@@ -150,7 +196,19 @@ impl Replies<'_> {
         Pin::new(socket).poll_write_vectored(cx, &pieces[..count])
     }
 
+    /// Tells of the replies that have left by `now`.
+    fn tell(&mut self, now: Instant, service: &impl Service) {
+        while let Some(mark) = self.marks.pop_front_if(|mark| mark.end <= self.written) {
+            let took = now.saturating_duration_since(mark.ticket.received);
+            service.sent(mark.ticket.api_key, took, mark.waited.map(|waited| took.saturating_sub(waited)));
+            if let Some(sent) = mark.sent {
+                sent.sent(now);
+            }
+        }
+    }
+
     fn wrote(&mut self, mut bytes: usize) {
+        self.written += bytes as u64;
         self.out_bytes -= bytes;
         self.let_go(bytes);
         while bytes > 0 {

@@ -252,7 +252,7 @@ impl Gather {
         if from < headers.len() {
             chunks.push(headers.slice(from..));
         }
-        Reply { chunks }
+        Reply::new(chunks)
     }
 }
 

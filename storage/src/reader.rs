@@ -119,6 +119,8 @@ pub struct Slice {
     pub file: Arc<dyn crate::DiskFile>,
     /// Base offset of the first batch (it may lie below the offset asked for, or above it where compaction left a gap).
     pub first_offset: i64,
+    /// Offset behind the last batch.
+    pub next_offset: i64,
     /// Whether the pages may be off memory or their CRCs unchecked in this run: call [`Slice::populate`] where blocking is allowed
     /// before touching them.
     pub cold: bool,
@@ -244,7 +246,7 @@ impl LogReader {
                         return Ok(None);
                     }
                     let bytes = segment.bytes(&opened);
-                    let to = segment.slice_end(bytes, &index, position, &batch, bytes_max as u64, end);
+                    let (to, next_offset) = segment.slice_end(bytes, &index, position, &batch, bytes_max as u64, end);
                     let behind: u64 = segments[i + 1..].iter().rev().take(64).map(|s| s.end_position()).sum();
                     let far = behind + segment.end_position().saturating_sub(position) > HOT_BYTES;
                     return Ok(Some(Slice {
@@ -252,6 +254,7 @@ impl LogReader {
                         position,
                         file: opened.file.clone(),
                         first_offset: batch.base_offset,
+                        next_offset,
                         cold: far || !segment.is_checked(position, to),
                         segment: segment.clone(),
                         opened,

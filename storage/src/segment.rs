@@ -565,7 +565,7 @@ impl Segment {
         first: &Batch,
         bytes_max: u64,
         end: i64,
-    ) -> u64 {
+    ) -> (u64, i64) {
         let limit = self.end_offset();
         let stop = position.saturating_add(bytes_max);
         let mut at = position + first.size_bytes as u64;
@@ -595,7 +595,7 @@ impl Segment {
             at = next;
             expected = batch.next_offset();
         }
-        at
+        (at, expected)
     }
 
     fn bad_at(&self, position: u64) -> Option<Bad> {

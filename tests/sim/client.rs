@@ -59,7 +59,7 @@ impl Client {
             assert!(all.is_empty(), "{} bytes behind a reply", all.len());
             response
         };
-        match api::accept(&self.broker, &self.connection, frame.freeze()).await {
+        match api::accept(&self.broker, &self.connection, frame.freeze(), tokio::time::Instant::now()).await {
             Outcome::Reply(reply) => Box::pin(std::future::ready(decode(reply))),
             Outcome::Later(later) => Box::pin(async move { decode(later.await) }),
             Outcome::Silent => panic!("no reply to key {}", R::KEY),

@@ -325,8 +325,8 @@ pub enum Reply {
     Heartbeat(Result<(), GroupError>),
     /// The whole; and each member's, in order.
     Leave(Result<Vec<Result<(), GroupError>>, GroupError>),
-    /// Whole request; else each partition's, in the order of the event.
-    Commit(Result<Vec<Vec<Result<(), GroupError>>>, GroupError>),
+    /// Whole request; else each partition's, in the order of the event, with the offset that it was committed at before (to the same topic), if any.
+    Commit(Result<Vec<Vec<Result<Option<i64>, GroupError>>>, GroupError>),
     /// Only what there is: one asked for and not among them has no commit.
     Fetch(Result<Vec<Committed>, GroupError>),
     /// `GroupIdNotFound` for an unknown one.

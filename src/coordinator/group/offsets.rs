@@ -9,8 +9,8 @@ mod expiry;
 pub use entries::Offsets;
 
 use super::{
-    Commit, Committed, Event, Fetch, GroupError, Groups, Listed, Pending as AnyPending, Reply, State, classic,
-    overview,
+    Commit, CommitTopic, Committed, Event, Fetch, GroupError, Groups, Listed, Pending as AnyPending, Reply, State,
+    classic, overview,
     records::{self, OffsetValue, TooLong},
 };
 use crate::{
@@ -30,7 +30,7 @@ use std::{
 #[derive(Debug)]
 pub enum Pending {
     /// One commit: what it is answered with once stored.
-    Commit { ticket: Ticket, results: Vec<Vec<Result<(), GroupError>>> },
+    Commit { ticket: Ticket, results: Vec<Vec<Result<Option<i64>, GroupError>>> },
     /// One of several batches of tombstones.
     Tombstones {
         /// Offsets in it.
@@ -219,7 +219,7 @@ pub(super) fn live(groups: &Groups, put: &mut dyn FnMut(Record)) {
 }
 
 /// What to store for each partition of the commit, and each one's result.
-type Stored = (Vec<Record>, Vec<Vec<Result<(), GroupError>>>);
+type Stored = (Vec<Record>, Vec<Vec<Result<Option<i64>, GroupError>>>);
 
 fn records_of(groups: &Groups, commit: &Commit, now: Now, settings: &GroupSettings) -> Result<Stored, GroupError> {
     match groups.groups.get(&commit.group) {
@@ -259,11 +259,17 @@ fn records_of(groups: &Groups, commit: &Commit, now: Now, settings: &GroupSettin
             let too_long = |e: TooLong| GroupError::InvalidRequest(e.to_string());
             let key = key.map_err(too_long)?;
             records.push(Record { key, value: Some(value.encode().map_err(too_long)?) });
-            of_topic.push(Ok(()));
+            of_topic.push(Ok(before(groups, commit, topic, partition.index)));
         }
         results.push(of_topic);
     }
     Ok((records, results))
+}
+
+/// Where the group stands in a partition that it commits to.
+fn before(groups: &Groups, commit: &Commit, topic: &CommitTopic, partition: i32) -> Option<i64> {
+    let (_, it) = groups.groups.get(&commit.group)?.offsets.get(&topic.name, partition)?;
+    (it.topic_id == topic.id || it.topic_id.is_nil()).then_some(it.offset)
 }
 
 /// Kafka counts Java's characters (UTF-16), of which there are at most as many as bytes.

@@ -17,18 +17,18 @@ struct Script {
 }
 
 impl Service for Script {
-    async fn accept(&self, _: &Connection, frame: Bytes) -> Outcome {
+    async fn accept(&self, _: &Connection, frame: Bytes, _: Instant) -> Outcome {
         self.accepted.fetch_add(1, Ordering::SeqCst);
         let argument = frame.slice(3..);
         match frame[2] {
-            b'e' => Outcome::Reply(Reply { chunks: vec![argument.slice(..0), argument.clone(), argument] }),
-            b'n' => Outcome::Reply(Reply { chunks: vec![Bytes::from(vec![7; argument.len() * 1024 * 1024])] }),
+            b'e' => Outcome::Reply(Reply::new(vec![argument.slice(..0), argument.clone(), argument])),
+            b'n' => Outcome::Reply(Reply::new(vec![Bytes::from(vec![7; argument.len() * 1024 * 1024])])),
             b'l' => {
                 let (release, released) = oneshot::channel();
                 self.later.lock().unwrap().push((argument[0], release));
                 Outcome::Later(Box::pin(async move {
                     released.await.ok();
-                    Reply { chunks: vec![argument] }
+                    Reply::new(vec![argument])
                 }))
             }
             b's' => Outcome::Silent,
