@@ -224,7 +224,7 @@ impl Broker {
                 Ok(results) => {
                     for (it, result) in some.iter_mut().zip(results.into_iter().flatten()) {
                         match result {
-                            Ok(()) => stored = true,
+                            Ok(_) => stored = true,
                             Err(e) => it.to = Err(e.to_string()),
                         }
                     }
