@@ -46,6 +46,38 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// How long an HTTP connection lives; a response under way then has as long again, ms.
 pub const HTTP_CONNECTION_MS_MAX: u64 = 300_000;
+/// Records of one page of a browse.
+pub const BROWSE_RECORDS_MAX: usize = 1_000;
+/// Records of a page that does not say how many.
+pub const BROWSE_RECORDS_DEFAULT: usize = 50;
+/// Bytes shown of a key, a value, and of all headers of a record together, on a page or in a tail.
+pub const BROWSE_PAYLOAD_BYTES_MAX: usize = 16 << 10;
+/// Headers shown of a record.
+pub const BROWSE_HEADERS_MAX: usize = 64;
+/// Bytes of payload on a page (JSON writes a byte as up to six).
+pub const BROWSE_ANSWER_BYTES_MAX: usize = 2 << 20;
+/// Bytes, unpacked, that one page looks at before it ends with a cursor.
+pub const BROWSE_SCAN_BYTES_MAX: usize = 64 << 20;
+/// Bytes of log read in one go.
+pub const BROWSE_STEP_BYTES: usize = 256 << 10;
+/// Bytes looked at in one window of a partition that is read backwards.
+pub const BROWSE_WINDOW_BYTES: usize = 8 << 20;
+/// Partitions that are merged by time, or followed by one tail.
+pub const BROWSE_PARTITIONS_MAX: usize = 1_024;
+/// Unreadable places named on a page.
+pub const BROWSE_HOLES_MAX: usize = 100;
+/// Longest cursor, bytes: all of [`BROWSE_PARTITIONS_MAX`] offsets in base64.
+pub const BROWSE_CURSOR_BYTES_MAX: usize = 16 << 10;
+/// Longest text to look for, bytes.
+pub const BROWSE_FILTER_BYTES_MAX: usize = 1 << 10;
+/// Pages put together at once: each may unpack a batch of [`UNPACKED_BATCH_BYTES_MAX`].
+pub const BROWSES_MAX: usize = 2;
+/// Batches unpacked last that are kept for the next page.
+pub const BROWSE_CACHED_BATCHES_MAX: usize = 8;
+/// The same, bytes.
+pub const BROWSE_CACHED_BYTES_MAX: usize = 16 << 20;
+/// Bytes shown of a key, a value, and of all headers, where one record is asked for.
+pub const RECORD_PAYLOAD_BYTES_MAX: usize = 1 << 20;
 /// How often buffers nobody needs are freed and the metrics tended, ms.
 pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Idempotent producers remembered per partition.
@@ -191,6 +223,7 @@ const _: () = assert!(2 * GROUP_BYTES_MAX <= COORDINATOR_MEMBERS_BYTES_MAX);
 const _: () =
     assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize && MEMBER_ID_CLIENT_BYTES_MAX + 64 < GROUP_TEXT_BYTES_MAX);
 const _: () = assert!(6 * METADATA_ENTRY_BYTES_MAX + (1 << 20) < METADATA_SEGMENT_BYTES as usize);
+const _: () = assert!(BROWSE_CURSOR_BYTES_MAX * 3 / 4 > 32 + 10 * BROWSE_PARTITIONS_MAX);
 const _: () = assert!(CONNECTION_BUFFER_BYTES <= FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_LARGE_BYTES < FRAME_OTHER_BYTES_MAX);
 const _: () = assert!(FRAME_OTHER_BYTES_MAX < REQUEST_LARGE_BYTES_MAX);

@@ -1,6 +1,10 @@
 //! The one place where errors become HTTP: problem details (RFC 9457).
 
-use crate::{broker::lag::ResetError, coordinator::group::GroupError};
+use crate::{
+    broker::{browse::BrowseError, lag::ResetError},
+    coordinator::group::GroupError,
+    partition::PartitionError,
+};
 use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
@@ -77,5 +81,40 @@ impl IntoResponse for Problem {
         let mut response = (status, axum::Json(self)).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response
+    }
+}
+
+impl From<PartitionError> for Problem {
+    fn from(error: PartitionError) -> Problem {
+        let status = match &error {
+            PartitionError::NotOpen
+            | PartitionError::NotLeader { .. }
+            | PartitionError::NotEnoughReplicas { .. }
+            | PartitionError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+            PartitionError::TooLarge { .. }
+            | PartitionError::InvalidTimestamp { .. }
+            | PartitionError::InvalidRecord(_)
+            | PartitionError::Batch(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            PartitionError::Deleted => StatusCode::NOT_FOUND,
+            PartitionError::DiskFull(_) => StatusCode::INSUFFICIENT_STORAGE,
+            // The record may be in the log.
+            PartitionError::TooManyWaiters => StatusCode::GATEWAY_TIMEOUT,
+            PartitionError::OffsetOutOfRange { .. } => StatusCode::BAD_REQUEST,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Problem::new(status, error.to_string())
+    }
+}
+
+impl From<BrowseError> for Problem {
+    fn from(error: BrowseError) -> Problem {
+        let status = match error {
+            BrowseError::Partition(error) => return error.into(),
+            BrowseError::UnknownPartition { .. } | BrowseError::NoRecord { .. } => StatusCode::NOT_FOUND,
+            BrowseError::Beyond { .. } | BrowseError::TooManyPartitions { .. } | BrowseError::Cursor(_) => {
+                StatusCode::BAD_REQUEST
+            }
+        };
+        Problem::new(status, error.to_string())
     }
 }

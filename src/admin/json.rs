@@ -4,6 +4,7 @@
 //! guessed. Bodies with fields that are not known here are refused.
 
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
@@ -153,19 +154,19 @@ pub struct TopicChanges {
 }
 
 /// A key, value or header as it can be shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Payload {
     /// `json`: `data` is the JSON itself; `text`: a string; `base64`: a string, the bytes in base64.
     #[schema(example = "json")]
     pub encoding: Encoding,
-    /// See `encoding`.
-    #[schema(value_type = Object)]
-    pub data: serde_json::Value,
+    /// See `encoding`. JSON is as it was published, byte by byte: numbers keep all their digits.
+    #[schema(value_type = Value, example = json!({"order": 17, "total": 12345678901234567890u64}))]
+    pub data: Box<RawValue>,
     /// Bytes of the whole; not needed when publishing.
     #[serde(default)]
     pub size_bytes: Option<usize>,
-    /// `data` is text or base64 of the first bytes only.
+    /// `data` is text or base64 of the first bytes only; such a payload cannot be published.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
 }
@@ -186,7 +187,8 @@ pub enum Encoding {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
-    /// Its key.
+    /// Its key; bytes that are no UTF-8 are shown as U+FFFD.
+    #[schema(example = "trace")]
     pub key: String,
     /// Its value; null is one of its own.
     pub value: Option<Payload>,
@@ -207,17 +209,36 @@ pub struct Message {
     pub key: Option<Payload>,
     /// Its value; null is a tombstone.
     pub value: Option<Payload>,
-    /// Its headers, in order.
+    /// Its headers, in order; the first 64 where there are more.
     pub headers: Vec<Header>,
+    /// How many headers it has.
+    pub header_count: usize,
 }
 
-/// Records found, by partition and offset.
+/// Offsets that hold nothing to be shown, and why: damaged, deleted meanwhile, or not to be unpacked. Equal offsets: the partition could not be read at all.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Hole {
+    /// The partition.
+    pub partition: i32,
+    /// Where it begins.
+    pub offset: i64,
+    /// The offset behind it.
+    pub next_offset: i64,
+    /// Why, in a sentence.
+    pub reason: String,
+}
+
+/// Records found.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct MessagePage {
-    /// The records.
+    /// The records: by partition and offset, or newest first where that was asked for.
     pub messages: Vec<Message>,
-    /// Cursor that goes on behind them; null when the watermark has been reached.
+    /// What could not be shown; at most 100.
+    pub holes: Vec<Hole>,
+    /// Cursor that goes on behind them; null when everything was seen. There may be one though no record was found: a page looks at 64 MiB at most.
     pub next: Option<String>,
+    /// Cursor of the tail that begins where this page was made; only on a first page, newest first.
+    pub live: Option<String>,
 }
 
 /// A record to be published.

@@ -9,7 +9,9 @@ pub mod groups;
 mod guard;
 mod health;
 pub mod json;
+pub mod messages;
 mod openapi;
+mod payload;
 
 pub use error::Problem;
 

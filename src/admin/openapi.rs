@@ -28,7 +28,7 @@ struct Document;
 /// Every route of `/v1`.
 fn routes() -> OpenApiRouter<Admin> {
     // One line a module.
-    OpenApiRouter::with_openapi(Document::openapi()).merge(super::groups::routes())
+    OpenApiRouter::with_openapi(Document::openapi()).merge(super::groups::routes()).merge(super::messages::routes())
 }
 
 /// The routes, and `/v1/openapi.json`.

@@ -8,6 +8,7 @@
 //! settings are swapped when the image changes them.
 
 mod at_risk;
+pub mod browse;
 pub mod changes;
 pub mod configs;
 mod expiry;
@@ -83,6 +84,8 @@ pub struct Broker {
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
     pub unpacking: Semaphore,
+    /// What looks at records share.
+    browse: browse::Browse,
     vital: Vital,
     shared: Arc<Shared>,
     producer_ids: producer_ids::ProducerIds,
@@ -138,6 +141,7 @@ impl Broker {
             groups: groups::GroupShards::new(&settings.groups),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),
+            browse: browse::Browse::default(),
             producer_ids: producer_ids::ProducerIds::default(),
             topic_defaults: ArcSwap::from_pointee(config.topic(&BTreeMap::new(), &dynamic)),
             settings: ArcSwap::from_pointee(settings),

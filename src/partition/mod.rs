@@ -316,6 +316,10 @@ impl Partition {
     pub fn is_open(&self) -> bool {
         self.reader.load().is_some()
     }
+    /// The log's reader, where it is open now.
+    pub fn reader(&self) -> Option<Arc<LogReader>> {
+        self.reader.load_full()
+    }
     /// Node id of the leader (-1 = none) and its epoch.
     pub fn leader(&self) -> (i32, i32) {
         (self.leader.load(Ordering::Acquire), self.leader_epoch.load(Ordering::Acquire))

@@ -26,6 +26,7 @@ mod hostile;
 mod http;
 mod kcat;
 mod members;
+mod messages;
 mod newer;
 mod oracle;
 mod recreate;
