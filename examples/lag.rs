@@ -16,10 +16,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let group = get(&broker, &format!("/v1/groups/{group}"))?;
     // A number that is not known is null, never guessed.
     println!("{} is {}: {}", text(&group["group"]), text(&group["state"]), text(&group["explanation"]));
-    println!(
-        "{} records behind, {} s; drained in {} s",
-        group["lag_records"], group["lag_seconds"], group["drain_seconds"]
-    );
+    println!("{} records behind, {} s", group["lag_records"], group["lag_seconds"]);
+    if let Some(seconds) = group["drain_seconds"].as_f64() {
+        println!("caught up in {seconds} s, if it goes on so");
+    }
     for p in group["partitions"].as_array().into_iter().flatten() {
         println!(
             "{}/{}: committed {} of {}, {} records, {} s",

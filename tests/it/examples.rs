@@ -62,7 +62,7 @@ fn the_storage_engine_alone_goes_on_where_it_was() {
 }
 
 #[test]
-fn what_the_producer_publishes_the_group_reads_once() {
+fn what_the_producer_publishes_the_group_reads_once_and_its_lag_is_told() {
     if !are_built() {
         return;
     }
@@ -89,4 +89,13 @@ fn what_the_producer_publishes_the_group_reads_once() {
     assert!(status.success(), "{status}: {said}");
     reader.join().unwrap();
     assert_eq!(rx.try_iter().count(), 0, "nothing twice");
+
+    // Everything was committed when it ended; the ten of another run lie behind that.
+    let told = run("lag", &[&broker.http]);
+    assert!(told.contains("\n0 records behind, 0"), "{told}");
+    run("producer", &[&broker.kafka]);
+    let told = run("lag", &[&broker.http]);
+    assert!(told.contains("\n10 records behind, "), "{told}");
+    let nobody = example("lag").args([&*broker.http, "nobody"]).output().unwrap();
+    assert!(!nobody.status.success() && !nobody.stderr.is_empty(), "{nobody:?}");
 }
