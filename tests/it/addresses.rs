@@ -10,7 +10,7 @@ use kafka_protocol::messages::{DescribeClusterRequest, FindCoordinatorRequest, M
 use rdkafka::{Message, Offset, producer::BaseRecord};
 
 /// Host and port in every answer that names this broker, to a client that came in by `address`.
-fn told(address: &str) -> (String, i32) {
+pub fn told(address: &str) -> (String, i32) {
     let mut c = Client::connect(address);
     let mut all = Vec::new();
     for version in [0, 1, 9, 12, 13] {

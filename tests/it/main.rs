@@ -10,6 +10,7 @@ mod client;
 mod clients;
 mod compression;
 mod connections;
+mod container;
 mod control;
 mod crash;
 mod damage;

@@ -43,6 +43,7 @@ pub struct Options {
     args: Vec<String>,
     env: Vec<(String, OsString)>,
     ephemeral: bool,
+    exact: bool,
 }
 
 impl Options {
@@ -53,6 +54,7 @@ impl Options {
             args: Vec::new(),
             env: Vec::new(),
             ephemeral: false,
+            exact: false,
         }
     }
 
@@ -65,6 +67,13 @@ impl Options {
     pub fn ephemeral(mut self) -> Options {
         self.ephemeral = true;
         self.env.push(("TMPDIR".into(), self.dir.clone().into()));
+        self
+    }
+
+    /// With these arguments and no others; the environment says the rest.
+    pub fn exactly(mut self, args: &[String]) -> Options {
+        self.args = args.to_vec();
+        self.exact = true;
         self
     }
 
@@ -81,14 +90,17 @@ impl Options {
 
     fn command(&self) -> Command {
         let mut c = Command::new(env!("CARGO_BIN_EXE_millstream"));
-        c.args(["serve", "--http", "127.0.0.1:0"]).args(&self.args);
-        if !self.kafka.is_empty() {
-            c.args(["--kafka", &self.kafka]);
+        if !self.exact {
+            c.args(["serve", "--http", "127.0.0.1:0"]);
+            if !self.kafka.is_empty() {
+                c.args(["--kafka", &self.kafka]);
+            }
+            match self.ephemeral {
+                true => c.arg("--ephemeral"),
+                false => c.arg("--data-dir").arg(&self.dir),
+            };
         }
-        match self.ephemeral {
-            true => c.arg("--ephemeral"),
-            false => c.arg("--data-dir").arg(&self.dir),
-        };
+        c.args(&self.args);
         // What steers the tests is no setting of the broker.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("MILLSTREAM_")) {
             c.env_remove(name);
