@@ -78,6 +78,10 @@ pub const BROWSE_CACHED_BATCHES_MAX: usize = 8;
 pub const BROWSE_CACHED_BYTES_MAX: usize = 16 << 20;
 /// Bytes shown of a key, a value, and of all headers, where one record is asked for.
 pub const RECORD_PAYLOAD_BYTES_MAX: usize = 1 << 20;
+/// Pages kept up to date at once (a stream each); further ones stay as they were loaded.
+pub const LIVE_PAGES_MAX: usize = 32;
+/// How often a page that is kept up to date is looked at, ms.
+pub const LIVE_PERIOD_MS: u64 = 1_000;
 /// How often buffers nobody needs are freed and the metrics tended, ms.
 pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Idempotent producers remembered per partition.
@@ -219,6 +223,8 @@ pub const RESET_COMMIT_PARTITIONS: usize = 500;
 pub const RESET_AT_ONCE: usize = 4;
 
 const _: () = assert!(LAG_POINTS_MAX as u64 * LAG_SAMPLE_MS == LAG_IDLE_MS as u64 && LAG_RATE_MS < LAG_IDLE_MS);
+// Open pages leave connections for what else is asked.
+const _: () = assert!(2 * LIVE_PAGES_MAX <= HTTP_CONNECTIONS_MAX);
 const _: () = assert!(2 * GROUP_BYTES_MAX <= COORDINATOR_MEMBERS_BYTES_MAX);
 const _: () =
     assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize && MEMBER_ID_CLIENT_BYTES_MAX + 64 < GROUP_TEXT_BYTES_MAX);

@@ -8,7 +8,6 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use std::sync::atomic::Ordering;
 
 /// 200 while the process lives, also while it recovers: a supervisor must not kill it then.
 pub async fn healthz() -> Response {
@@ -25,8 +24,8 @@ pub async fn readyz(State(admin): State<Admin>) -> Response {
 }
 
 /// Why the broker is not ready, if so.
-async fn reason(admin: &Admin) -> Option<String> {
-    if admin.0.stopping.load(Ordering::Acquire) {
+pub(super) async fn reason(admin: &Admin) -> Option<String> {
+    if admin.is_stopping() {
         return Some("the broker is stopping".into());
     }
     let Some(broker) = admin.broker() else { return Some("the broker is starting".into()) };

@@ -11,16 +11,18 @@ mod health;
 pub mod json;
 pub mod messages;
 mod openapi;
+mod pages;
 mod payload;
 
 pub use error::Problem;
 
-use crate::{Config, broker::Broker, metrics::Metrics};
+use crate::{Config, broker::Broker, limits::LIVE_PAGES_MAX, metrics::Metrics};
 use axum::{
     Router,
-    http::{Method, StatusCode, Uri},
+    extract::State,
+    http::{HeaderMap, Method, StatusCode, Uri},
     middleware,
-    response::IntoResponse,
+    response::{IntoResponse, Response},
     routing::get,
 };
 use guard::Hosts;
@@ -28,6 +30,7 @@ use std::sync::{
     Arc, OnceLock,
     atomic::{AtomicBool, Ordering},
 };
+use tokio::sync::Semaphore;
 
 /// What the HTTP listener answers from. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -39,6 +42,8 @@ struct Inner {
     metrics: Metrics,
     /// Set once the broker is up.
     broker: OnceLock<Arc<Broker>>,
+    /// Pages that may be kept up to date at once.
+    live: Arc<Semaphore>,
     stopping: AtomicBool,
 }
 
@@ -46,7 +51,8 @@ impl Admin {
     /// For a broker that is still starting: `/healthz` answers, `/readyz` says that it starts.
     pub fn new(config: &Config, metrics: Metrics) -> Admin {
         let (broker, stopping) = (OnceLock::new(), AtomicBool::new(false));
-        Admin(Arc::new(Inner { hosts: Hosts::of(config), metrics, broker, stopping }))
+        let live = Arc::new(Semaphore::new(LIVE_PAGES_MAX));
+        Admin(Arc::new(Inner { hosts: Hosts::of(config), metrics, broker, live, stopping }))
     }
     /// The broker is up: a produce would succeed.
     pub fn up(&self, broker: Arc<Broker>) {
@@ -63,6 +69,7 @@ impl Admin {
             .route("/readyz", get(health::readyz))
             .route("/metrics", get(health::metrics))
             .merge(openapi::router())
+            .merge(pages::router())
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
             .layer(middleware::from_fn_with_state(self.clone(), guard::check))
@@ -75,11 +82,22 @@ impl Admin {
     fn broker(&self) -> Option<&Arc<Broker>> {
         self.0.broker.get()
     }
+    fn is_stopping(&self) -> bool {
+        self.0.stopping.load(Ordering::Acquire)
+    }
 }
 
-async fn not_found(uri: Uri) -> impl IntoResponse {
+async fn not_found(State(admin): State<Admin>, headers: HeaderMap, uri: Uri) -> Response {
+    nothing_at(&admin, &headers, &uri).await
+}
+
+/// A page for a person, a problem document for a program.
+async fn nothing_at(admin: &Admin, headers: &HeaderMap, uri: &Uri) -> Response {
+    if pages::wanted(headers) && !uri.path().starts_with("/v1/") {
+        return pages::not_found(admin, uri).await;
+    }
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}"))
+    Problem::new(StatusCode::NOT_FOUND, format!("there is nothing at {path}")).into_response()
 }
 
 async fn not_allowed(method: Method) -> impl IntoResponse {

@@ -201,7 +201,7 @@ fn nearest(name: &str, definitions: &'static [Definition]) -> &'static str {
 }
 
 /// The name of `names` fewest edits away from `name`.
-pub(super) fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub fn nearest_of<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names.min_by_key(|known| edits(name, known))
 }
 

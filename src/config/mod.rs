@@ -10,7 +10,7 @@ mod load;
 mod resolve;
 mod table;
 
-pub use check::{validate_broker_dynamic, validate_group, validate_topic};
+pub use check::{nearest_of, validate_broker_dynamic, validate_group, validate_topic};
 pub use listeners::Listener;
 pub use table::{
     broker_definition, broker_definitions, group_definition, group_definitions, topic_definition, topic_definitions,

@@ -134,7 +134,7 @@ impl Node {
     }
 }
 
-/// Binds the Kafka listeners and says in the log what each of them tells its clients. An advertised port 0 becomes the bound one, as in Kafka.
+/// Binds the Kafka listeners and says in the log what each of them tells its clients. A port 0 becomes the bound one, an advertised one, too, as in Kafka.
 async fn bind_kafka(config: &mut Config) -> Result<(Vec<(String, SocketAddr)>, Vec<TcpListener>), String> {
     let (mut addresses, mut bound) = (Vec::new(), Vec::new());
     let several = config.listeners.len() > 1;
@@ -145,6 +145,7 @@ async fn bind_kafka(config: &mut Config) -> Result<(Vec<(String, SocketAddr)>, V
         };
         let socket = listener::bind(&listener.address(), &what, listener.only_v6).await?;
         let address = socket.local_addr().map_err(|e| e.to_string())?;
+        listener.port = address.port();
         if let Some((_, port @ 0)) = &mut listener.advertised {
             *port = address.port();
         }
