@@ -164,6 +164,8 @@ pub const CLIENT_REPLY_BYTES_MAX: usize = 256 << 20;
 pub const CLIENT_REPLY_STEP_BYTES: usize = 1 << 20;
 /// Requests of one outgoing connection that wait to be written; further callers wait.
 pub const CLIENT_QUEUE_MAX: usize = 256;
+/// Longest record that `millstream produce` reads, bytes.
+pub const CLI_RECORD_BYTES_MAX: usize = 64 << 20;
 /// Longest wait between two attempts of the client, ms.
 pub const CLIENT_BACKOFF_MS_MAX: u64 = 1_000;
 /// First wait between two attempts of the client, ms.

@@ -160,7 +160,11 @@ pub async fn delete_records(
         let result = answer.topics.iter().flat_map(|t| &t.partitions).next();
         let result = result.ok_or_else(|| missing(&connection, "DeleteRecords"))?;
         let error = ClientError::of(result.error_code, || {
-            format!("cannot delete records of partition {partition} of `{topic}` before offset {before_offset}")
+            let what = match before_offset {
+                -1 => "all records".to_string(),
+                offset => format!("the records before offset {offset}"),
+            };
+            format!("cannot delete {what} of partition {partition} of `{topic}`")
         });
         match error {
             None => Ok(result.low_watermark),
