@@ -104,7 +104,9 @@ pub(super) async fn reader_gone() {
     use tokio::io::{Interest, unix::AsyncFd};
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     // A file cannot be watched, and has no reader.
-    let watched = stdout.and_then(|fd| AsyncFd::register_with_interest(fd, Interest::ERROR).map_err(io::Error::from));
+    // Deprecated for types whose descriptor may change under it; an `OwnedFd` keeps its own, and the successor is unsafe.
+    #[allow(deprecated)]
+    let watched = stdout.and_then(|fd| AsyncFd::with_interest(fd, Interest::ERROR));
     match watched {
         Ok(fd) => {
             if fd.ready(Interest::ERROR).await.is_err() {
