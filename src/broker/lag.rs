@@ -293,9 +293,10 @@ impl Broker {
         let wanted = |at: &CommittedAt| partitions.as_ref().is_none_or(|wanted| wanted.contains(&at.partition));
         let there: Vec<i32> =
             committed.iter().filter(|at| *at.topic == *topic && wanted(at)).map(|at| at.partition).collect();
-        // Asked for nothing too, so that a subscription is found in any case.
-        let asked = if there.is_empty() { vec![0] } else { there.clone() };
-        let event = Event::DeleteOffsets { group: name.clone(), topics: vec![(topic.into(), asked)] };
+        if there.is_empty() {
+            return Ok(there);
+        }
+        let event = Event::DeleteOffsets { group: name.clone(), topics: vec![(topic.into(), there.clone())] };
         let results = match self.ask_within(group, event, deadline).await? {
             Reply::DeleteOffsets(results) => results?,
             other => return Err(strange(&other)),

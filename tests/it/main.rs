@@ -26,6 +26,7 @@ mod groups_rdkafka;
 mod hostile;
 mod http;
 mod kcat;
+mod lag;
 mod members;
 mod messages;
 mod newer;
