@@ -4,8 +4,11 @@ use super::{GroupLag, PartitionLag, Unknown};
 use crate::{coordinator::group::State, limits::LAG_RATE_MS};
 use std::sync::Arc;
 
+/// The member that owns a topic's partition.
+type Owner<'a> = dyn Fn(&(Arc<str>, i32)) -> Option<&'a str>;
+
 /// The one thing about a group that a person should know first: why it stands still, what it lost, or that all is well. `owner` gives the member that owns a partition.
-pub fn explain<'a>(group: &GroupLag, owner: &dyn Fn(&(Arc<str>, i32)) -> Option<&'a str>) -> String {
+pub fn explain<'a>(group: &GroupLag, owner: &Owner<'a>) -> String {
     let lag = group.lag_records;
     match group.state {
         State::PreparingRebalance => {
@@ -103,7 +106,7 @@ fn gone(group: &GroupLag) -> Option<String> {
 }
 
 /// Records that a partition's owner has not committed anything of.
-fn uncommitted<'a>(at: &PartitionLag, owner: &dyn Fn(&(Arc<str>, i32)) -> Option<&'a str>) -> i64 {
+fn uncommitted<'a>(at: &PartitionLag, owner: &Owner<'a>) -> i64 {
     match (&at.committed, at.ends) {
         (None, Some(ends)) if owner(&(at.topic.clone(), at.partition)).is_some() => {
             ends.high_watermark - ends.log_start
@@ -156,11 +159,14 @@ fn records(count: i64) -> String {
 /// In the unit that fits: `1.5 s`, `12 min`, `3 h`, `2 days`.
 fn duration(ms: i64) -> String {
     let ms = ms.max(0);
-    match ms {
-        ..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
-        ..7_200_000 => format!("{} min", ms / 60_000),
-        ..172_800_000 => format!("{} h", ms / 3_600_000),
-        _ => format!("{} days", ms / 86_400_000),
+    if ms < 60_000 {
+        format!("{:.1} s", ms as f64 / 1000.0)
+    } else if ms < 7_200_000 {
+        format!("{} min", ms / 60_000)
+    } else if ms < 172_800_000 {
+        format!("{} h", ms / 3_600_000)
+    } else {
+        format!("{} days", ms / 86_400_000)
     }
 }
 
