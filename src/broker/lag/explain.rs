@@ -5,7 +5,7 @@ use crate::{coordinator::group::State, limits::LAG_RATE_MS};
 use std::sync::Arc;
 
 /// The member that owns a topic's partition.
-type Owner<'a> = dyn Fn(&(Arc<str>, i32)) -> Option<&'a str>;
+type Owner<'a> = dyn Fn(&(Arc<str>, i32)) -> Option<&'a str> + 'a;
 
 /// The one thing about a group that a person should know first: why it stands still, what it lost, or that all is well. `owner` gives the member that owns a partition.
 pub fn explain<'a>(group: &GroupLag, owner: &Owner<'a>) -> String {
