@@ -82,6 +82,18 @@ pub const RECORD_PAYLOAD_BYTES_MAX: usize = 1 << 20;
 pub const LIVE_PAGES_MAX: usize = 32;
 /// How often a page that is kept up to date is looked at, ms.
 pub const LIVE_PERIOD_MS: u64 = 1_000;
+/// Body of an HTTP request, bytes.
+pub const HTTP_BODY_BYTES_MAX: usize = 4 << 20;
+/// Entries in one answer of the HTTP API where no limit is asked for, and the largest that may be.
+pub const HTTP_LIST_DEFAULT: usize = 100;
+pub const HTTP_LIST_MAX: usize = 1_000;
+/// Partitions of a topic in one answer of the HTTP API where no limit is asked for, and the largest that may be.
+pub const HTTP_PARTITIONS_DEFAULT: usize = 1_000;
+pub const HTTP_PARTITIONS_MAX: usize = 10_000;
+/// Histograms with all their buckets in one answer of the HTTP API.
+pub const HTTP_BUCKET_LISTS_MAX: usize = 20;
+/// How long deleting records by HTTP waits for what is not settled yet, ms.
+pub const HTTP_TRIM_MS_MAX: u64 = 10_000;
 /// How often buffers nobody needs are freed and the metrics tended, ms.
 pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Idempotent producers remembered per partition.

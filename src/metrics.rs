@@ -2,7 +2,7 @@
 
 use metrics::{Counter, Gauge, Key, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicU64};
 
 /// A node's metrics. Cheap to clone.
 #[derive(Clone)]
@@ -11,6 +11,8 @@ pub struct Metrics {
     handle: PrometheusHandle,
     /// Connections now open.
     pub connections: Gauge,
+    /// The same, for whoever wants to read it.
+    pub connections_open: Arc<AtomicU64>,
     /// Connections accepted.
     pub connections_opened: Counter,
     /// Connections closed for a broken bound or an unreadable frame.
@@ -56,6 +58,7 @@ impl Metrics {
         let gauge = |name: &'static str| recorder.register_gauge(&Key::from_name(name), &META);
         Metrics {
             connections: gauge("millstream_connections"),
+            connections_open: Arc::default(),
             connections_opened: counter("millstream_connections_opened_total"),
             connections_refused: counter("millstream_connections_refused_total"),
             requests: counter("millstream_requests_total"),

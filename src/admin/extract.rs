@@ -22,6 +22,11 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     }
 }
 
+/// No query parameters: any is refused, with its name.
+#[derive(Debug, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
 /// The variable parts of a path.
 #[derive(Debug)]
 pub struct Segments<T>(pub T);
@@ -34,6 +39,19 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
             Ok(Path(segments)) => Ok(Segments(segments)),
             Err(rejection) => Err(Problem::new(StatusCode::BAD_REQUEST, rejection.body_text())),
         }
+    }
+}
+
+/// How many entries are asked for: 1 to `max`.
+///
+/// # Errors
+///
+/// 400.
+pub fn limit(asked: Option<usize>, default: usize, max: usize) -> Result<usize, Problem> {
+    match asked {
+        None => Ok(default),
+        Some(limit) if (1..=max).contains(&limit) => Ok(limit),
+        Some(limit) => Err(Problem::new(StatusCode::BAD_REQUEST, format!("limit: {limit} is outside 1 to {max}"))),
     }
 }
 
@@ -69,9 +87,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Problem> {
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(name)) => Ok(Name(name)),
-            Err(rejection) => Err(Problem::new(rejection.status(), rejection.body_text())),
-        }
+        Segments::<String>::from_request_parts(parts, state).await.map(|Segments(name)| Name(name))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Admin, Problem,
-    extract::{Body, Name, Params},
+    extract::{Body, Name, Nothing, Params},
     json,
 };
 use crate::{
@@ -195,11 +195,6 @@ async fn reset_offsets(
     });
     Ok(Json(json::ResetResult { group, topic, dry_run, partitions: partitions.collect() }))
 }
-
-/// No parameters: any is refused.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Nothing {}
 
 fn bad(why: String) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, why)

@@ -1,24 +1,31 @@
 //! `/healthz`, `/readyz`, `/metrics`.
 
-use super::{Admin, Problem};
+use super::{Admin, Problem, error::Refusals, json::Status};
 use axum::{
     Json,
     extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use serde_json::json;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+/// The routes here.
+pub fn routes() -> OpenApiRouter<Admin> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
+}
 
 /// 200 while the process lives, also while it recovers: a supervisor must not kill it then.
+#[utoipa::path(get, path = "/healthz", tag = "cluster", responses((status = 200, description = "It lives", body = Status), Refusals))]
 pub async fn healthz() -> Response {
-    Json(json!({ "status": "alive" })).into_response()
+    Json(Status { status: "alive".into() }).into_response()
 }
 
 /// 200 while the broker takes records, else 503 with the reason: it starts or stops, a flush or the metadata log failed, the disk has no room for the batch that was
 /// refused last. A single partition that is offline shows in the metrics only.
+#[utoipa::path(get, path = "/readyz", tag = "cluster", responses((status = 200, description = "It takes records", body = Status), Refusals))]
 pub async fn readyz(State(admin): State<Admin>) -> Response {
     match reason(&admin).await {
-        None => Json(json!({ "status": "ready" })).into_response(),
+        None => Json(Status { status: "ready".into() }).into_response(),
         Some(why) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response(),
     }
 }
@@ -36,6 +43,7 @@ pub(super) async fn reason(admin: &Admin) -> Option<String> {
 }
 
 /// The metrics as Prometheus' text.
+#[utoipa::path(get, path = "/metrics", tag = "figures", responses((status = 200, description = "Prometheus' text", body = String), Refusals))]
 pub async fn metrics(State(admin): State<Admin>) -> Response {
     let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
     (kind, admin.0.metrics.render()).into_response()

@@ -8,6 +8,14 @@ use serde_json::value::RawValue;
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
 
+/// What a probe is told.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Status {
+    /// `alive` or `ready`.
+    #[schema(example = "ready")]
+    pub status: String,
+}
+
 /// Rates over the last 60 seconds (fewer where there are fewer).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, ToSchema)]
 pub struct Rates {
@@ -91,6 +99,8 @@ pub struct Partition {
     pub end_offset: Option<i64>,
     /// Bytes on disk.
     pub size_bytes: u64,
+    /// Segments of its log; null while the log is closed.
+    pub segments: Option<usize>,
     /// Why it is not served, if so.
     pub error: Option<String>,
 }
@@ -108,6 +118,8 @@ pub struct Setting {
     pub source: String,
     /// Whether it can be changed at run time.
     pub dynamic: bool,
+    /// Whether it is a secret: its value is never shown.
+    pub secret: bool,
     /// What it means.
     pub meaning: String,
 }
@@ -118,10 +130,52 @@ pub struct Topic {
     /// The line of the list.
     #[serde(flatten)]
     pub summary: TopicSummary,
-    /// Its partitions, by number.
+    /// Its partitions, by number; at most as many as `limit` says.
     pub partition_details: Vec<Partition>,
+    /// Cursor of the partitions that follow; null at the end.
+    pub next: Option<String>,
     /// Its settings.
     pub configs: Vec<Setting>,
+}
+
+/// Records to be deleted from the start of partitions.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"partitions": [{"partition": 0, "before_offset": 42}, {"partition": 1}]}))]
+pub struct DeleteRecords {
+    /// One or more, each once.
+    #[schema(min_items = 1)]
+    pub partitions: Vec<DeleteBefore>,
+}
+
+/// Up to where.
+#[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DeleteBefore {
+    /// The partition.
+    #[schema(minimum = 0)]
+    pub partition: i32,
+    /// Records below this offset go; all that consumers can see where it is not given.
+    #[schema(minimum = 0)]
+    pub before_offset: Option<i64>,
+}
+
+/// What [`DeleteRecords`] did.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DeletedRecords {
+    /// In the order asked.
+    pub partitions: Vec<DeletedBefore>,
+}
+
+/// What became of one partition of [`DeleteRecords`].
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DeletedBefore {
+    /// The partition.
+    pub partition: i32,
+    /// First offset there is now; null where nothing was deleted.
+    pub start_offset: Option<i64>,
+    /// Why nothing was deleted, if so.
+    pub error: Option<String>,
 }
 
 /// A topic to be created.
@@ -129,16 +183,17 @@ pub struct Topic {
 #[serde(deny_unknown_fields)]
 pub struct NewTopic {
     /// 1 to 249 of letters, digits, '.', '_' and '-'.
-    #[schema(example = "orders")]
+    #[schema(example = "orders", pattern = "^[A-Za-z0-9._-]{1,249}$")]
     pub name: String,
     /// `num.partitions` where it is not given.
-    #[schema(minimum = 1, example = 6)]
+    #[schema(minimum = 1, maximum = 100_000, example = 6)]
     pub partitions: Option<i32>,
     /// `default.replication.factor` where it is not given.
     #[schema(minimum = 1)]
     pub replication_factor: Option<i16>,
     /// Settings of its own.
     #[serde(default)]
+    #[schema(example = json!({"retention.ms": "86400000"}))]
     pub configs: BTreeMap<String, String>,
 }
 
@@ -147,9 +202,11 @@ pub struct NewTopic {
 #[serde(deny_unknown_fields)]
 pub struct TopicChanges {
     /// Partitions it is to have: more than now.
+    #[schema(minimum = 1, maximum = 100_000, example = 12)]
     pub partitions: Option<i32>,
     /// Settings to set; null takes back to the default.
     #[serde(default)]
+    #[schema(example = json!({"retention.ms": "3600000", "segment.bytes": null}))]
     pub configs: BTreeMap<String, Option<String>>,
 }
 
@@ -582,6 +639,10 @@ pub struct Latency {
 pub struct LatencyList {
     /// By kind, name and stage.
     pub histograms: Vec<Latency>,
+    /// Cursor of the next page; null at the end.
+    pub next: Option<String>,
+    /// Fetches of partitions that could not be laid to one member of a group, since the start.
+    pub unattributed: u64,
 }
 
 /// One broker of the cluster.
@@ -595,6 +656,19 @@ pub struct Node {
     pub rack: Option<String>,
     /// Registered, but not taking part.
     pub fenced: bool,
+}
+
+/// A Kafka listener of this broker.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Listener {
+    /// Its name.
+    #[schema(example = "PLAINTEXT")]
+    pub name: String,
+    /// Where it listens.
+    #[schema(example = "0.0.0.0:9092")]
+    pub address: String,
+    /// What its clients are told: an address, or that it is the one they connected to.
+    pub told: String,
 }
 
 /// The cluster.
@@ -612,6 +686,14 @@ pub struct Cluster {
     pub ready: bool,
     /// Why not, if so.
     pub reason: Option<String>,
+    /// Node that takes changes of the cluster's state; -1 = none now.
+    pub controller: i32,
+    /// Index of the last change of that state seen here.
+    pub metadata_index: u64,
+    /// What commands the cluster's members all understand.
+    pub feature_level: u16,
+    /// Kafka listeners of this broker.
+    pub listeners: Vec<Listener>,
     /// All brokers, by id.
     pub nodes: Vec<Node>,
     /// Topics, internal ones too.

@@ -3,34 +3,45 @@
 //! Belongs here: routes, who may call them, how answers look. Must not: hold state beyond one request, know Kafka's messages. It answers before the broker is up: health at once,
 //! readiness with the reason why not.
 
+mod cluster;
 mod error;
 pub mod extract;
 pub mod groups;
 mod guard;
 mod health;
 pub mod json;
+pub mod latency;
 pub mod messages;
 mod openapi;
 mod pages;
 mod payload;
+pub mod throughput;
+pub mod topics;
 
 pub use error::Problem;
 
-use crate::{Config, broker::Broker, limits::LIVE_PAGES_MAX, metrics::Metrics};
+use crate::{
+    Config,
+    broker::Broker,
+    limits::{HTTP_BODY_BYTES_MAX, LIVE_PAGES_MAX},
+    metrics::Metrics,
+};
 use axum::{
     Router,
-    extract::State,
+    extract::{DefaultBodyLimit, State},
     http::{HeaderMap, Method, StatusCode, Uri},
     middleware,
     response::{IntoResponse, Response},
-    routing::get,
 };
 use guard::Hosts;
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 
 /// What the HTTP listener answers from. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -42,6 +53,8 @@ struct Inner {
     metrics: Metrics,
     /// Set once the broker is up.
     broker: OnceLock<Arc<Broker>>,
+    /// When that was.
+    up_since: OnceLock<Instant>,
     /// Pages that may be kept up to date at once.
     live: Arc<Semaphore>,
     stopping: AtomicBool,
@@ -50,12 +63,13 @@ struct Inner {
 impl Admin {
     /// For a broker that is still starting: `/healthz` answers, `/readyz` says that it starts.
     pub fn new(config: &Config, metrics: Metrics) -> Admin {
-        let (broker, stopping) = (OnceLock::new(), AtomicBool::new(false));
+        let (broker, up_since, stopping) = (OnceLock::new(), OnceLock::new(), AtomicBool::new(false));
         let live = Arc::new(Semaphore::new(LIVE_PAGES_MAX));
-        Admin(Arc::new(Inner { hosts: Hosts::of(config), metrics, broker, live, stopping }))
+        Admin(Arc::new(Inner { hosts: Hosts::of(config), metrics, broker, up_since, live, stopping }))
     }
     /// The broker is up: a produce would succeed.
     pub fn up(&self, broker: Arc<Broker>) {
+        let _ = self.0.up_since.set(Instant::now());
         let _ = self.0.broker.set(broker);
     }
     /// The broker stops: not ready any more.
@@ -65,25 +79,36 @@ impl Admin {
     /// All routes.
     pub fn router(&self) -> Router {
         Router::new()
-            .route("/healthz", get(health::healthz))
-            .route("/readyz", get(health::readyz))
-            .route("/metrics", get(health::metrics))
             .merge(openapi::router())
             .merge(pages::router())
             .fallback(not_found)
             .method_not_allowed_fallback(not_allowed)
+            .layer(DefaultBodyLimit::max(HTTP_BODY_BYTES_MAX))
             .layer(middleware::from_fn_with_state(self.clone(), guard::check))
             .with_state(self.clone())
-    }
-    /// The broker, once it is up; until then 503.
-    fn serving(&self) -> Result<&Arc<Broker>, Problem> {
-        self.broker().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the broker is starting"))
     }
     fn broker(&self) -> Option<&Arc<Broker>> {
         self.0.broker.get()
     }
     fn is_stopping(&self) -> bool {
         self.0.stopping.load(Ordering::Acquire)
+    }
+    /// The broker while it serves.
+    ///
+    /// # Errors
+    ///
+    /// 503 while it starts or stops.
+    pub fn serving(&self) -> Result<&Arc<Broker>, Problem> {
+        let refuse = |why: &str| Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, why));
+        match self.broker() {
+            _ if self.is_stopping() => refuse("the broker is stopping"),
+            None => refuse("the broker is starting"),
+            Some(broker) => Ok(broker),
+        }
+    }
+    /// How long it has been up; nothing while it starts.
+    pub fn uptime(&self) -> Duration {
+        self.0.up_since.get().map_or(Duration::ZERO, Instant::elapsed)
     }
 }
 

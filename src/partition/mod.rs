@@ -340,6 +340,11 @@ impl Partition {
         }
     }
 
+    /// How many segments its log has; `None` while it is cold.
+    pub fn segments(&self) -> Option<usize> {
+        self.reader.load().as_ref().map(|reader| reader.segments())
+    }
+
     /// When the first record at or after `offset` was appended by this broker, wall clock in ms; `None` where the append clock does not reach (see [`clock`] for its resolution) and
     /// where there is no such record.
     pub fn appended_ms(&self, offset: i64) -> Option<i64> {

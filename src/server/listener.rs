@@ -105,6 +105,7 @@ impl<S> Counted<S> {
         open.count.fetch_add(1, Ordering::SeqCst);
         *open.peers().entry(peer).or_default() += 1;
         shared.metrics.connections.increment(1.0);
+        shared.metrics.connections_open.fetch_add(1, Ordering::Relaxed);
         shared.metrics.connections_opened.increment(1);
         Counted { open: open.clone(), peer, shared: shared.clone() }
     }
@@ -113,6 +114,7 @@ impl<S> Counted<S> {
 impl<S> Drop for Counted<S> {
     fn drop(&mut self) {
         self.shared.metrics.connections.decrement(1.0);
+        self.shared.metrics.connections_open.fetch_sub(1, Ordering::Relaxed);
         if let Entry::Occupied(mut count) = self.open.peers().entry(self.peer) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

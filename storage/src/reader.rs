@@ -167,6 +167,10 @@ impl LogReader {
     pub fn size_bytes(&self) -> u64 {
         self.shared.size.load(Ordering::Relaxed)
     }
+    /// How many segments there are, the active one included.
+    pub fn segments(&self) -> usize {
+        self.shared.segments.load().len()
+    }
     /// What the catalogue keeps of this log, as of now.
     #[allow(dead_code)]
     pub(crate) fn stat(&self) -> LogStat {
