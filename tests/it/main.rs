@@ -4,6 +4,7 @@
 //! fault of the broker from one of the test; tests that need to start or kill the broker are passed over then.
 
 mod addresses;
+mod admin_topics;
 mod administration;
 mod bench;
 mod client;
