@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Compiles the shim into `dir`.
-fn shim(dir: &Path) -> PathBuf {
+pub fn shim(dir: &Path) -> PathBuf {
     let (source, library) = (dir.join("shim.c"), dir.join("shim.so"));
     std::fs::write(&source, include_str!("sync_shim.c")).unwrap();
     let out = Command::new("cc")

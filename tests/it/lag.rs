@@ -1,6 +1,7 @@
 //! Groups over HTTP: how far a scripted consumer is behind, in records and seconds, when it will have caught up, and other offsets for it.
 
 use crate::{
+    flush_failure::shim,
     http::{Http, http},
     members::{Member, fetch, ready},
     support::{Broker, Options, eventually, temp},
@@ -443,6 +444,8 @@ fn nothing_is_reset_that_must_not_be() {
     assert!(admin.post(path, &with("partitions", json!([-1]))).problem(404).contains("no partition -1"));
     for bad in [
         with("to", json!("middle")),
+        with("to", json!({ "offset": 1, "shift": 1 })),
+        with("to", Value::Null),
         with("to", json!({ "offset": "1" })),
         with("dry_run", json!("false")),
         with("dryrun", json!(false)),
@@ -456,9 +459,6 @@ fn nothing_is_reset_that_must_not_be() {
     }
     for bad in ["", "{", "{\"topic\":\"t\",\"to\":\"earliest\",\"dry_run\":false", "earliest", "\u{0}"] {
         admin.send("POST", path, Some("application/json"), bad.as_bytes()).problem(400);
-    }
-    for bad in [Value::Null, json!({ "offset": 1, "shift": 1 })] {
-        assert!([400, 422].contains(&admin.post(path, &with("to", bad)).status));
     }
     let text = good.to_string();
     for kind in [None, Some("text/plain"), Some("application/x-www-form-urlencoded")] {
@@ -568,6 +568,33 @@ fn groups_outlive_a_crash_and_what_they_are_shown_as() {
     assert_eq!(shown["high_watermark"], 10);
     assert_eq!(Member::new(&broker.kafka, "g").commit(&[("t", 0, 5, "")]), [0]);
     assert_eq!(line(&admin, "g")["lag_records"], 5);
+}
+
+#[test]
+fn coordinators_that_cannot_answer_are_named_and_not_guessed() {
+    let dir = temp();
+    let trigger = dir.path().join("trigger");
+    let options =
+        Options::new(&dir.path().join("data")).env("LD_PRELOAD", shim(dir.path())).env("SHIM_TRIGGER", &trigger);
+    let broker = options.start();
+    let admin = http(&broker.http);
+    let mut c = ready(&broker.kafka, "t", 1, "g");
+    append_many(&mut c, "t", 0, 5);
+    let mut g = outsider(&broker.kafka, "g");
+    commit(&mut g, "t", 0, 1);
+    assert_eq!(line(&admin, "g")["lag_records"], 4);
+    // The next flush fails, and with it what the coordinator stores: it ends, and none comes up again.
+    std::fs::write(dir.path().join("new"), "0").unwrap();
+    std::fs::rename(dir.path().join("new"), &trigger).unwrap();
+    eventually("a commit fails", || (g.commit(&[("t", 0, 2, "")]) != [0]).then_some(()));
+    let list = admin.get("/v1/groups").expect(200);
+    assert_eq!(list["groups"], json!([]), "{list}");
+    let missing = list["missing"].as_array().unwrap();
+    assert!(missing.len() == 1 && missing[0].as_str().unwrap().starts_with("groups of __consumer_offsets-"), "{list}");
+    admin.get("/v1/groups/g").problem(503);
+    admin.send("DELETE", "/v1/groups/g", None, b"").problem(503);
+    let body = json!({ "topic": "t", "to": "latest", "dry_run": false });
+    admin.post("/v1/groups/g/offsets/reset", &body).problem(503);
 }
 
 /// Every byte but letters and digits escaped.
