@@ -20,6 +20,16 @@ pub struct Env {
     simulated: Option<Arc<Simulated>>,
 }
 
+/// What the process takes of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// Processor time, user and system, ms.
+    pub cpu_ms: u64,
+    /// Pages in memory, those of mapped files included.
+    pub resident_bytes: u64,
+    pub open_files: u64,
+}
+
 #[derive(Debug)]
 struct Simulated {
     start: tokio::time::Instant,
@@ -70,6 +80,23 @@ impl Env {
             Some(_) => usize::MAX,
             None => OsDisk::open_files_max().saturating_sub(OsDisk::raise_open_files() + OTHER_FILES).max(16),
         }
+    }
+
+    /// What the process takes of the machine; `None` in a simulation, and where /proc is not there.
+    pub fn process(&self) -> Option<Process> {
+        if self.simulated.is_some() {
+            return None;
+        }
+        let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+        // The name in parentheses may hold spaces; user and system time are the 14th and 15th field (proc(5)), in hundredths of a second.
+        let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
+        let mut ticks = || fields.next()?.parse::<u64>().ok();
+        let cpu_ms = (ticks()? + ticks()?) * 10;
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let resident_bytes = resident.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
+        let open_files = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
+        Some(Process { cpu_ms, resident_bytes, open_files })
     }
 
     /// 64 random bits.

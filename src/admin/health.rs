@@ -1,17 +1,17 @@
-//! `/healthz`, `/readyz`, `/metrics`.
+//! `/healthz`, `/readyz`.
 
 use super::{Admin, Problem, error::Refusals, json::Status};
 use axum::{
     Json,
     extract::State,
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// The routes here.
 pub fn routes() -> OpenApiRouter<Admin> {
-    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics))
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))
 }
 
 /// 200 while the process lives, also while it recovers: a supervisor must not kill it then.
@@ -40,13 +40,6 @@ pub(super) async fn reason(admin: &Admin) -> Option<String> {
         None => broker.disk_full().await,
         failed => failed,
     }
-}
-
-/// The metrics as Prometheus' text.
-#[utoipa::path(get, path = "/metrics", tag = "figures", responses((status = 200, description = "Prometheus' text", body = String), Refusals))]
-pub async fn metrics(State(admin): State<Admin>) -> Response {
-    let kind = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, admin.0.metrics.render()).into_response()
 }
 
 #[cfg(test)]

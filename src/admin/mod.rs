@@ -12,6 +12,7 @@ mod health;
 pub mod json;
 pub mod latency;
 pub mod messages;
+mod metrics;
 mod openapi;
 mod pages;
 mod payload;

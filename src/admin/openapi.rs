@@ -5,7 +5,7 @@ use super::{
     Admin, Problem, cluster,
     error::Refusals,
     extract::{Nothing, Params},
-    groups, health, latency, messages, throughput, topics,
+    groups, health, latency, messages, metrics, throughput, topics,
 };
 use axum::{
     Router,
@@ -38,6 +38,7 @@ fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(get_document))
         .merge(health::routes())
+        .merge(metrics::routes())
         .merge(cluster::routes())
         .merge(topics::routes())
         .merge(groups::routes())

@@ -34,7 +34,7 @@ const API_KEYS: usize = HISTOGRAMS_OF_APIS / 2;
 pub enum Subject {
     /// Requests of an API, by key: from the last byte received to the last byte of the reply handed to the socket. Waits (flush, long poll, rebalance) are part of it.
     Api(i16),
-    /// The same without the time that a long poll waited on purpose: Fetch, JoinGroup and SyncGroup.
+    /// The same without the time that a long poll waited for records: Fetch.
     ApiWorked(i16),
     /// What APIs took that have no histogram of their own.
     OtherApis,
