@@ -6,7 +6,10 @@ use super::{
     remote::{self, Failure, Outcome, Output, Remote, say, topic_partitions},
     template::Template,
 };
-use crate::client::{Cluster, Consumer, ConsumerOptions, Fetched, Record, Start, offsets};
+use crate::client::{
+    ClientError, Cluster, Consumer, ConsumerOptions, Fetched, GroupConsumer, GroupOptions, Record, Start,
+    offsets::{self, TopicPartition},
+};
 use clap::{Args, ValueEnum};
 use std::{
     collections::BTreeMap,
@@ -14,6 +17,7 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use tokio::time::Instant;
 
 /// Print records of topics.
 #[derive(Debug, Args)]
@@ -24,6 +28,9 @@ pub struct ConsumeArgs {
     /// Where to begin: earliest, latest, an offset, -N (N records before the end), @TIME (RFC 3339 or ms since 1970).
     #[arg(long, value_name = "WHERE", default_value = "earliest", value_parser = start, allow_hyphen_values = true)]
     from: Start,
+    /// Read as a member of this group: the partitions are shared with its other members, --from counts only where the group has committed nothing, and what was printed is committed.
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
     /// Stop after so many records.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
@@ -79,7 +86,10 @@ fn start(text: &str) -> Result<Start, String> {
 pub fn run(args: ConsumeArgs) -> ExitCode {
     remote::run(async || {
         let cluster = args.remote.cluster("millstream-consume").await?;
-        by_hand(&args, &cluster).await
+        match &args.group {
+            Some(group) => in_group(&args, &cluster, group).await,
+            None => by_hand(&args, &cluster).await,
+        }
     })
 }
 
@@ -131,6 +141,8 @@ impl<W: Write> Printer<W> {
 
 /// How long a poll waits before it is asked again.
 const POLL: Duration = Duration::from_secs(10);
+/// Between commits of a group's offsets.
+const COMMIT: Duration = Duration::from_secs(1);
 
 async fn by_hand(args: &ConsumeArgs, cluster: &Cluster) -> Outcome {
     let options = ConsumerOptions { read_committed: args.read_committed, ..Default::default() };
@@ -160,11 +172,11 @@ async fn by_hand(args: &ConsumeArgs, cluster: &Cluster) -> Outcome {
     }
     let mut printer = Printer::new(args, io::BufWriter::with_capacity(64 << 10, io::stdout().lock()));
     let mut gone = std::pin::pin!(remote::reader_gone());
-    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
+    let mut stop = std::pin::pin!(remote::told_to_stop());
     while !(printer.is_done() || args.end && ends.is_empty()) {
         let fetched = tokio::select! {
             biased;
-            _ = &mut interrupt => break,
+            () = &mut stop => break,
             () = &mut gone => return Err(Failure::Closed),
             fetched = consumer.poll(POLL) => fetched,
         };
@@ -193,17 +205,108 @@ async fn by_hand(args: &ConsumeArgs, cluster: &Cluster) -> Outcome {
     Ok(true)
 }
 
-/// Prints the records before `end`, as long as more are wanted; gives the offset after the last.
+/// Reads as a member of a group. What was printed and flushed is committed, nothing else; Ctrl-C commits and leaves.
+async fn in_group(args: &ConsumeArgs, cluster: &Cluster, group: &str) -> Outcome {
+    if let Some((topic, _)) = args.topics.iter().find(|(_, partitions)| partitions.is_some()) {
+        let hint = "a group shares partitions out by itself; name the topic without partitions, or leave --group out";
+        return Err(Failure::Sentence(format!("partitions of `{topic}` cannot be chosen with --group: {hint}")));
+    }
+    let topics: Vec<String> = args.topics.iter().map(|(topic, _)| topic.clone()).collect();
+    for topic in &topics {
+        cluster.topic(topic).await?;
+    }
+    let mut options = GroupOptions::new(group, topics);
+    options.reset = args.from;
+    options.consumer.read_committed = args.read_committed;
+    options.auto_commit = None;
+    let mut consumer = GroupConsumer::new(cluster, options);
+    let mut printer = Printer::new(args, io::BufWriter::with_capacity(64 << 10, io::stdout().lock()));
+    let printed = print_as_member(args, cluster, &mut consumer, &mut printer).await;
+    // Leaves in any case; a reader of our output that is gone makes that quiet.
+    let closed = tokio::select! {
+        closed = consumer.close() => closed,
+        // Told so again while a broker does not answer.
+        () = remote::told_to_stop() => Err(ClientError::Ended),
+    };
+    printed?;
+    closed.map_err(|error| {
+        Failure::Sentence(format!(
+            "{error}; the last of the {} records that were printed may be read again",
+            printer.printed
+        ))
+    })?;
+    Ok(true)
+}
+
+async fn print_as_member<W: Write>(
+    args: &ConsumeArgs,
+    cluster: &Cluster,
+    consumer: &mut GroupConsumer,
+    printer: &mut Printer<W>,
+) -> Result<(), Failure> {
+    let mut gone = std::pin::pin!(remote::reader_gone());
+    let mut stop = std::pin::pin!(remote::told_to_stop());
+    let mut ends: BTreeMap<TopicPartition, i64> = BTreeMap::new();
+    let mut assignments = 0;
+    let mut committed_at = Instant::now();
+    while !printer.is_done() {
+        let fetched = tokio::select! {
+            biased;
+            () = &mut stop => return Ok(()),
+            () = &mut gone => return Err(Failure::Closed),
+            fetched = consumer.poll(COMMIT) => fetched?,
+        };
+        if args.end && consumer.is_joined() && assignments != consumer.assignments() {
+            // Each assignment has ends of its own.
+            assignments = consumer.assignments();
+            let mine: Vec<TopicPartition> = consumer.positions().map(|(t, p, _)| (t.to_string(), p)).collect();
+            ends = offsets::offsets(cluster, &mine, Start::Latest).await?;
+        }
+        // Until it is printed nothing of it is done with.
+        let first = |part: &Fetched| part.records.first().map_or(part.next_offset, |r| r.offset);
+        let mut last: BTreeMap<TopicPartition, i64> =
+            fetched.iter().map(|part| ((part.topic.to_string(), part.partition), first(part))).collect();
+        consumer.give_back(&last);
+        for part in &fetched {
+            let key = (part.topic.to_string(), part.partition);
+            let end = if args.end { ends.get(&key).copied().unwrap_or(i64::MAX) } else { i64::MAX };
+            if let Some(behind) = print_part(printer, part, end)? {
+                last.insert(key, behind);
+            }
+        }
+        printer.out.flush()?;
+        // Only what was printed is done with.
+        consumer.give_back(&last);
+        if committed_at.elapsed() >= COMMIT {
+            committed_at = Instant::now();
+            // Where that fails for a rebalance, the next poll joins it, and who has the partitions then reads again what was not committed.
+            if let Err(error) = consumer.commit().await
+                && !matches!(error, ClientError::Kafka { .. })
+            {
+                return Err(error.into());
+            }
+        }
+        let at_end = |(topic, partition, at): (&str, i32, i64)| {
+            ends.get(&(topic.to_string(), partition)).is_some_and(|end| at >= *end)
+        };
+        if args.end && consumer.is_joined() && consumer.positions().all(at_end) {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Prints the records before `end`, as long as more are wanted; gives the offset behind what is done with, `None` where nothing is.
 fn print_part<W: Write>(printer: &mut Printer<W>, part: &Fetched, end: i64) -> io::Result<Option<i64>> {
-    let mut last = None;
-    for record in part.records.iter().take_while(|r| r.offset < end) {
-        if printer.is_done() {
-            return Ok(last);
+    let mut behind = None;
+    for record in &part.records {
+        if record.offset >= end || printer.is_done() {
+            return Ok(behind);
         }
         printer.print(&part.topic, part.partition, record)?;
-        last = Some(record.offset + 1);
+        behind = Some(record.offset + 1);
     }
-    Ok(Some(part.next_offset.min(end)).filter(|_| end > 0).or(last))
+    Ok(Some(part.next_offset))
 }
 
 #[cfg(test)]

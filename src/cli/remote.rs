@@ -117,6 +117,19 @@ pub(super) async fn reader_gone() {
     }
 }
 
+/// Done at Ctrl-C, or when the system asks the process to end.
+pub(super) async fn told_to_stop() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
 /// A table without lines, its columns as wide as they need to be.
 pub(super) fn table(head: &[&str], rows: Vec<Vec<String>>) -> String {
     use comfy_table::{ContentArrangement, Table, presets};

@@ -308,6 +308,18 @@ impl Cluster {
 
     /// The connection to a group's coordinator; waits while it is being found (at most the timeout).
     pub async fn coordinator(&self, group: &str) -> Result<Connection, ClientError> {
+        let address = self.coordinator_address(group).await?;
+        self.to(&address).await
+    }
+
+    /// A new connection to a group's coordinator, beside the one that all share: joining a group may take long, and holds up what follows.
+    pub async fn own_coordinator(&self, group: &str) -> Result<Connection, ClientError> {
+        let address = self.coordinator_address(group).await?;
+        let options = &self.0.options;
+        Connection::open(&self.0.env, &address, &options.client_id, options.timeout).await
+    }
+
+    async fn coordinator_address(&self, group: &str) -> Result<String, ClientError> {
         let deadline = tokio::time::Instant::now() + self.timeout();
         let mut backoff = Backoff::default();
         loop {
@@ -318,7 +330,7 @@ impl Cluster {
         }
     }
 
-    async fn find_coordinator(&self, group: &str) -> Result<Connection, ClientError> {
+    async fn find_coordinator(&self, group: &str) -> Result<String, ClientError> {
         let connection = self.any().await?;
         let text = |s: &str| StrBytes::from_string(s.to_string());
         let what = || format!("cannot find the coordinator of group `{group}`");
@@ -341,7 +353,7 @@ impl Cluster {
         ClientError::check(code, message.as_deref(), what)?;
         let address = address(&host, port);
         self.known().brokers.entry(id.0).or_insert(BrokerFacts { address: address.clone(), rack: None });
-        self.to(&address).await
+        Ok(address)
     }
 
     /// Asks for brokers, and for all topics (`None`) or those named; learns what the answer says.

@@ -130,6 +130,9 @@ fn hint(code: ResponseError) -> Option<&'static str> {
         InvalidReplicationFactor => "there are not that many brokers",
         InvalidPartitions => "the number of partitions must be above what is there, and above 0",
         KafkaStorageError => "the broker's disk failed, or is full",
+        InconsistentGroupProtocol => {
+            "the group's other members share partitions out in a way that this one does not know (it knows range)"
+        }
         UnknownMemberId | IllegalGeneration => "the group has moved on without this member",
         UnsupportedVersion => "the broker is too old for this",
         InvalidTopicException => "a topic's name has 1 to 249 letters, digits, dots, dashes and underscores",

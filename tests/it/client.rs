@@ -4,8 +4,8 @@ use crate::support::Broker;
 use millstream::{
     Env,
     client::{
-        Acks, Cluster, ClusterOptions, Compression, Consumer, ConsumerOptions, NewRecord, Producer, ProducerOptions,
-        Start,
+        Acks, Cluster, ClusterOptions, Compression, Consumer, ConsumerOptions, GroupConsumer, GroupOptions, NewRecord,
+        Producer, ProducerOptions, Start, admin,
     },
 };
 use std::{
@@ -139,4 +139,104 @@ async fn a_start_is_found_by_offset_end_and_time() {
     }
     consumer.assign(&topic, 0, Start::Offset(99)).await.unwrap();
     assert!(consumer.poll(Duration::from_secs(5)).await.is_err());
+}
+
+async fn filled(cluster: &Cluster, topic: &str, partitions: i32, records: u32) {
+    admin::create_topic(cluster, topic, Some(partitions), None, &[]).await.unwrap();
+    let producer =
+        Producer::start(cluster, topic, ProducerOptions::default(), |d| drop(d.result.unwrap())).await.unwrap();
+    for n in 0..records {
+        let value = n.to_string();
+        let partition = Some(n as i32 % partitions);
+        producer.send(NewRecord { value: Some(value.as_bytes()), partition, ..Default::default() }).await.unwrap();
+    }
+    producer.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_members_share_a_topic_and_the_one_that_stays_takes_over_where_the_other_committed() {
+    let (broker, _dir) = Broker::any();
+    let cluster = cluster(&broker).await;
+    let (topic, group) = (unique("shared"), unique("group"));
+    filled(&cluster, &topic, 4, 400).await;
+    let mut options = GroupOptions::new(&group, vec![topic.clone()]);
+    options.heartbeat = Duration::from_millis(50);
+    options.reset = Start::Earliest;
+    let mut first = GroupConsumer::new(&cluster, options.clone());
+    let mut second = GroupConsumer::new(&cluster, options);
+    let mut seen: Vec<String> = Vec::new();
+    let values = |fetched: Vec<millstream::client::Fetched>| -> Vec<String> {
+        let records = fetched.into_iter().flat_map(|f| f.records);
+        records.map(|r| String::from_utf8(r.value.unwrap().to_vec()).unwrap()).collect()
+    };
+    // Both poll until each has two partitions.
+    let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
+    while first.positions().count() != 2 || second.positions().count() != 2 {
+        assert!(tokio::time::Instant::now() < deadline, "{first:?} {second:?}");
+        let wait = Duration::from_millis(20);
+        let (a, b) = tokio::join!(first.poll(wait), second.poll(wait));
+        seen.extend(values(a.unwrap()));
+        seen.extend(values(b.unwrap()));
+    }
+    let facts = admin::describe_group(&cluster, &group).await.unwrap();
+    assert_eq!((facts.state.as_str(), facts.members.len(), facts.protocol.as_str()), ("Stable", 2, "range"));
+    second.close().await.unwrap();
+    while first.positions().count() != 4 || seen.iter().collect::<BTreeSet<_>>().len() < 400 {
+        assert!(tokio::time::Instant::now() < deadline, "{first:?}");
+        seen.extend(values(first.poll(Duration::from_millis(50)).await.unwrap()));
+    }
+    // Nothing twice: every rebalance was committed before.
+    assert_eq!(seen.len(), 400);
+    first.close().await.unwrap();
+    let committed = admin::committed(&cluster, &group).await.unwrap();
+    let offsets: Vec<i64> = committed.values().map(|c| c.offset).collect();
+    assert_eq!(offsets, [100; 4]);
+    assert_eq!(admin::describe_group(&cluster, &group).await.unwrap().state, "Empty");
+    admin::delete_group(&cluster, &group).await.unwrap();
+}
+
+/// A broker that answers every request with what `answer` makes of its first bytes, once for each connection.
+fn liar(answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) -> String {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().map_while(Result::ok) {
+            let mut request = [0; 256];
+            while let Ok(n @ 12..) = client.read(&mut request) {
+                if client.write_all(&answer(&request[4..n])).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    address
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_hostile_broker_answers_is_an_error_and_no_more() {
+    let framed = |request: &[u8], body: &[u8]| {
+        let mut out = (body.len() as i32 + 4).to_be_bytes().to_vec();
+        out.extend(&request[4..8]);
+        out.extend(body);
+        out
+    };
+    type Lie = Box<dyn Fn(&[u8]) -> Vec<u8> + Send>;
+    let lies: Vec<(&str, Lie)> = vec![
+        ("a frame of 2 GiB", Box::new(|_| i32::MAX.to_be_bytes().to_vec())),
+        ("a negative frame", Box::new(|_| (-5i32).to_be_bytes().to_vec())),
+        ("an HTTP server", Box::new(|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec())),
+        ("another's answer", Box::new(|_| [&8i32.to_be_bytes()[..], &[9; 8]].concat())),
+        ("four billion APIs", Box::new(move |r| framed(r, &[0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]))),
+        ("too old, two billion APIs", { Box::new(move |r| framed(r, &[0, 35, 0x7f, 0xff, 0xff, 0xff])) }),
+        ("nothing in it", Box::new(move |r| framed(r, &[]))),
+    ];
+    for (what, lie) in lies {
+        let address = liar(lie);
+        let mut options = ClusterOptions::parse(&address).unwrap();
+        options.timeout = Duration::from_secs(10);
+        let refused = Cluster::connect(&Env::real(), options).await.map(|_| ()).unwrap_err();
+        println!("{what}: {refused}");
+        assert!(refused.to_string().contains(&address), "{what}: {refused}");
+    }
 }

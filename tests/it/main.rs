@@ -7,6 +7,7 @@ mod addresses;
 mod admin_topics;
 mod administration;
 mod bench;
+mod cli;
 mod client;
 mod clients;
 mod compression;
