@@ -10,8 +10,10 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-/// Files kept for what is neither a segment nor a Kafka connection: HTTP, the runtime, small files being replaced.
-const OTHER_FILES: usize = 64 + crate::limits::HTTP_CONNECTIONS_MAX;
+use crate::limits::{HTTP_OTHERS_MAX, HTTP_TAILS_MAX, HTTP_TAILS_MIN};
+
+/// Files kept for what is neither a segment nor a connection: the runtime, small files being replaced.
+const OTHER_FILES: usize = 64;
 
 /// The world a node runs in. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -78,7 +80,7 @@ impl Env {
     pub fn connections_max(&self) -> usize {
         match &self.simulated {
             Some(_) => usize::MAX,
-            None => OsDisk::open_files_max().saturating_sub(OsDisk::raise_open_files() + OTHER_FILES).max(16),
+            None => self.files_beside_segments().saturating_sub(OTHER_FILES + self.http_connections_max()).max(16),
         }
     }
 
@@ -97,6 +99,23 @@ impl Env {
         let resident_bytes = resident.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10;
         let open_files = std::fs::read_dir("/proc/self/fd").ok()?.count() as u64;
         Some(Process { cpu_ms, resident_bytes, open_files })
+    }
+
+    /// Most streams of live records over HTTP at once: a quarter of the files that segments leave, within bounds.
+    pub fn http_tails_max(&self) -> usize {
+        match &self.simulated {
+            Some(_) => HTTP_TAILS_MAX,
+            None => (self.files_beside_segments() / 4).clamp(HTTP_TAILS_MIN, HTTP_TAILS_MAX),
+        }
+    }
+
+    /// Most HTTP connections at once: tails leave others room.
+    pub fn http_connections_max(&self) -> usize {
+        self.http_tails_max() + HTTP_OTHERS_MAX
+    }
+
+    fn files_beside_segments(&self) -> usize {
+        OsDisk::open_files_max().saturating_sub(OsDisk::raise_open_files())
     }
 
     /// 64 random bits.

@@ -40,11 +40,17 @@ pub const ACCEPT_PAUSE_MS: u64 = 100;
 pub const KEEPALIVE_IDLE_MS: u64 = 60_000;
 pub const KEEPALIVE_INTERVAL_MS: u64 = 10_000;
 pub const KEEPALIVE_PROBES: u32 = 6;
-/// HTTP connections at once; further ones wait in the kernel's queue.
-pub const HTTP_CONNECTIONS_MAX: usize = 64;
+/// Tails (live streams of records) at once; fewer where the machine allows few files.
+pub const HTTP_TAILS_MAX: usize = 1_024;
+/// Tails there is room for in any case.
+pub const HTTP_TAILS_MIN: usize = 16;
+/// HTTP connections at once beside tails; further ones wait in the kernel's queue.
+pub const HTTP_OTHERS_MAX: usize = 64;
+/// What HTTP holds of one answer until the peer takes it, bytes; as much again in the kernel.
+pub const HTTP_WRITE_BYTES_MAX: usize = 64 << 10;
 /// How long an HTTP connection may take to bring the head of its next request, ms.
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
-/// How long an HTTP connection lives; a response under way then has as long again, ms.
+/// How long an HTTP connection lives; a response under way then has as long again, ms. A tail is cut then: its reader comes back with the id of the last event.
 pub const HTTP_CONNECTION_MS_MAX: u64 = 300_000;
 /// Records of one page of a browse.
 pub const BROWSE_RECORDS_MAX: usize = 1_000;
@@ -94,6 +100,26 @@ pub const HTTP_PARTITIONS_MAX: usize = 10_000;
 pub const HTTP_BUCKET_LISTS_MAX: usize = 20;
 /// How long deleting records by HTTP waits for what is not settled yet, ms.
 pub const HTTP_TRIM_MS_MAX: u64 = 10_000;
+/// Bytes of payload that a tail reads at once: what it holds while its reader takes nothing (at most one record more).
+pub const TAIL_CHUNK_BYTES: usize = 16 << 10;
+/// Bytes, unpacked, that a tail looks at for one chunk.
+pub const TAIL_SCAN_BYTES: usize = 4 << 20;
+/// Chunks read for tails at once.
+pub const TAIL_TURNS_MAX: usize = 2;
+/// A tail that has nothing to tell says so after this long, ms.
+pub const TAIL_IDLE_MS: u64 = 15_000;
+/// Partitions of a tail up to which each of its events carries a cursor; above that the last one of a chunk does.
+pub const TAIL_CURSORS_PARTITIONS_MAX: usize = 64;
+/// Records of one such request.
+pub const PUBLISH_RECORDS_MAX: usize = 10_000;
+/// Headers of one record of it.
+pub const PUBLISH_HEADERS_MAX: usize = 1_000;
+/// Such requests received and worked on at once.
+pub const PUBLISHES_MAX: usize = 16;
+/// How long such a request may take to arrive, and waits for its turn, ms.
+pub const PUBLISH_RECEIVE_MS_MAX: u64 = 10_000;
+/// How long it waits for its records to be durable, ms.
+pub const PUBLISH_WAIT_MS_MAX: u64 = 30_000;
 /// How often buffers nobody needs are freed and the metrics tended, ms.
 pub const HOUSEKEEPING_MS: u64 = 5_000;
 /// Idempotent producers remembered per partition.
@@ -238,7 +264,7 @@ pub const RESET_AT_ONCE: usize = 4;
 
 const _: () = assert!(LAG_POINTS_MAX as u64 * LAG_SAMPLE_MS == LAG_IDLE_MS as u64 && LAG_RATE_MS < LAG_IDLE_MS);
 // Open pages leave connections for what else is asked.
-const _: () = assert!(2 * LIVE_PAGES_MAX <= HTTP_CONNECTIONS_MAX);
+const _: () = assert!(2 * LIVE_PAGES_MAX <= HTTP_OTHERS_MAX);
 const _: () = assert!(2 * GROUP_BYTES_MAX <= COORDINATOR_MEMBERS_BYTES_MAX);
 const _: () =
     assert!(GROUP_TEXT_BYTES_MAX <= i16::MAX as usize && MEMBER_ID_CLIENT_BYTES_MAX + 64 < GROUP_TEXT_BYTES_MAX);

@@ -1,7 +1,7 @@
 //! The one place where errors become HTTP: problem details (RFC 9457).
 
 use crate::{
-    broker::{browse::BrowseError, changes::ChangeError, lag::ResetError},
+    broker::{browse::BrowseError, changes::ChangeError, lag::ResetError, publish::PublishError},
     coordinator::group::GroupError,
     metadata::{ProposeError, Refusal},
     partition::PartitionError,
@@ -223,10 +223,24 @@ impl IntoResponse for Problem {
     }
 }
 
+impl From<&PublishError> for Problem {
+    fn from(error: &PublishError) -> Problem {
+        let status = match error {
+            PublishError::Internal(_) => StatusCode::FORBIDDEN,
+            PublishError::UnknownPartition { .. } | PublishError::Timestamp(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            PublishError::Unknown { .. } => StatusCode::GATEWAY_TIMEOUT,
+            PublishError::NotDurable { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+            PublishError::Refused { error, .. } => partition(error),
+        };
+        Problem::new(status, error.to_string())
+    }
+}
+
 impl From<BrowseError> for Problem {
     fn from(error: BrowseError) -> Problem {
         let status = match error {
             BrowseError::Partition(error) => return error.into(),
+            BrowseError::TooManyTails => StatusCode::SERVICE_UNAVAILABLE,
             BrowseError::UnknownPartition { .. } | BrowseError::NoRecord { .. } => StatusCode::NOT_FOUND,
             BrowseError::Beyond { .. } | BrowseError::TooManyPartitions { .. } | BrowseError::Cursor(_) => {
                 StatusCode::BAD_REQUEST

@@ -3,9 +3,13 @@
 //! Names are snake_case; times are milliseconds since 1970 (`_ms`) unless a name says seconds; offsets and counts are whole numbers. A field that is not known is null, never
 //! guessed. Bodies with fields that are not known here are refused.
 
-use serde::{Deserialize, Serialize};
+use crate::limits::{PUBLISH_HEADERS_MAX, PUBLISH_RECORDS_MAX};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{self, SeqAccess, Visitor},
+};
 use serde_json::value::RawValue;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, marker::PhantomData};
 use utoipa::ToSchema;
 
 /// What a probe is told.
@@ -305,13 +309,15 @@ pub struct NewMessage {
     /// Where to; where it is not given the key decides as in Kafka's clients, without a key any.
     pub partition: Option<i32>,
     /// Now where it is not given.
+    #[schema(minimum = 0)]
     pub timestamp_ms: Option<i64>,
     /// Its key.
     pub key: Option<Payload>,
     /// Its value; null is a tombstone.
     pub value: Option<Payload>,
-    /// Its headers.
-    #[serde(default)]
+    /// Its headers; 1,000 at most.
+    #[serde(default, deserialize_with = "bounded::<_, _, PUBLISH_HEADERS_MAX>")]
+    #[schema(max_items = 1000)]
     pub headers: Vec<Header>,
 }
 
@@ -319,8 +325,40 @@ pub struct NewMessage {
 #[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Publish {
-    /// One or more.
+    /// 1 to 10,000.
+    #[serde(deserialize_with = "bounded::<_, _, PUBLISH_RECORDS_MAX>")]
+    #[schema(min_items = 1, max_items = 10000)]
     pub messages: Vec<NewMessage>,
+}
+
+/// A list of at most `MAX`: what is longer is refused before it takes memory.
+fn bounded<'de, D, T, const MAX: usize>(deserializer: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct List<T, const MAX: usize>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>, const MAX: usize> Visitor<'de> for List<T, MAX> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {MAX}")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Vec<T>, A::Error> {
+            let mut list = Vec::new();
+            while let Some(item) = items.next_element()? {
+                if list.len() == MAX {
+                    return Err(de::Error::invalid_length(MAX + 1, &self));
+                }
+                list.push(item);
+            }
+            Ok(list)
+        }
+    }
+
+    deserializer.deserialize_seq(List::<T, MAX>(PhantomData))
 }
 
 /// Where a published record lies.

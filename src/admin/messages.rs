@@ -2,13 +2,14 @@
 
 use super::{
     Admin, Problem,
-    extract::{Params, Segments},
+    error::{Missing, Refusals},
+    extract::{Name, Params, Segments},
     json::{Message, MessagePage},
     payload::{self, Format},
+    topics::entry,
 };
 use crate::{
     broker::{
-        Broker,
         browse::{Ask, Cursor, Filter, Found, Place, Start},
         partitions::TopicEntry,
     },
@@ -108,7 +109,7 @@ impl Look {
     }
 }
 
-fn filter(key: &Option<String>, contains: &Option<String>) -> Result<Filter, Problem> {
+pub(super) fn filter(key: &Option<String>, contains: &Option<String>) -> Result<Filter, Problem> {
     let long = |text: &&String| text.len() > BROWSE_FILTER_BYTES_MAX;
     if key.iter().chain(contains).any(|text| long(&text)) {
         return Err(bad(format!("key and contains have {BROWSE_FILTER_BYTES_MAX} bytes at most")));
@@ -117,22 +118,8 @@ fn filter(key: &Option<String>, contains: &Option<String>) -> Result<Filter, Pro
     Ok(Filter { key: bytes(key), contains: bytes(contains).filter(|text| !text.is_empty()) })
 }
 
-fn bad(why: impl Into<String>) -> Problem {
+pub(super) fn bad(why: impl Into<String>) -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, why)
-}
-
-/// The broker, once it is up.
-fn broker(admin: &Admin) -> Result<&Arc<Broker>, Problem> {
-    admin.broker().ok_or_else(|| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the broker is starting"))
-}
-
-/// A topic by name.
-fn topic(broker: &Broker, name: &str) -> Result<Arc<TopicEntry>, Problem> {
-    let found = broker.partitions.table().by_name(name).cloned();
-    found.ok_or_else(|| {
-        let name: String = name.chars().take(249).collect();
-        Problem::new(StatusCode::NOT_FOUND, format!("there is no topic {name}"))
-    })
 }
 
 /// Looks at records
@@ -143,18 +130,16 @@ fn topic(broker: &Broker, name: &str) -> Result<Arc<TopicEntry>, Problem> {
     params(("topic" = String, Path, description = "Topic", example = "orders"), Look),
     responses(
         (status = 200, description = "Records", body = MessagePage),
-        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such topic or partition", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not now", body = Problem, content_type = "application/problem+json"),
+        Refusals, Missing,
     )
 )]
 async fn list(
     State(admin): State<Admin>,
-    Segments(name): Segments<String>,
+    Name(name): Name,
     Params(look): Params<Look>,
 ) -> Result<Json<MessagePage>, Problem> {
-    let broker = broker(&admin)?;
-    let topic = topic(broker, &name)?;
+    let broker = admin.serving()?;
+    let topic = entry(broker, &name)?;
     let (id, format) = (topic.state.id, look.format.unwrap_or_default());
     let page = broker.browse(look.ask(topic)?).await?;
     let messages = page.records.iter().map(|found| payload::message(found, format)).collect();
@@ -202,9 +187,7 @@ pub struct OneParams {
             (Message = "application/json"),
             (Vec<u8> = "application/octet-stream"),
         )),
-        (status = 400, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such topic, partition, record or part", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "Not now", body = Problem, content_type = "application/problem+json"),
+        Refusals, Missing,
     )
 )]
 async fn one(
@@ -212,8 +195,8 @@ async fn one(
     Segments((name, partition, offset)): Segments<(String, i32, i64)>,
     Params(params): Params<OneParams>,
 ) -> Result<Response, Problem> {
-    let broker = broker(&admin)?;
-    let topic = topic(broker, &name)?;
+    let broker = admin.serving()?;
+    let topic = entry(broker, &name)?;
     let bytes_max = if params.part.is_some() { UNPACKED_BATCH_BYTES_MAX } else { RECORD_PAYLOAD_BYTES_MAX };
     let found = broker.record(&topic, partition, offset, bytes_max).await?;
     match params.part {

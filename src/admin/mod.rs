@@ -16,6 +16,8 @@ mod metrics;
 mod openapi;
 mod pages;
 mod payload;
+pub mod publish;
+pub mod tail;
 pub mod throughput;
 pub mod topics;
 

@@ -5,7 +5,7 @@ use super::{
     Admin, Problem, cluster,
     error::Refusals,
     extract::{Nothing, Params},
-    groups, health, latency, messages, metrics, throughput, topics,
+    groups, health, latency, messages, metrics, publish, tail, throughput, topics,
 };
 use axum::{
     Router,
@@ -43,6 +43,8 @@ fn routes() -> OpenApiRouter<Admin> {
         .merge(topics::routes())
         .merge(groups::routes())
         .merge(messages::routes())
+        .merge(publish::routes())
+        .merge(tail::routes())
         .merge(throughput::routes())
         .merge(latency::routes())
 }

@@ -15,11 +15,11 @@ use crate::{
         Broker,
         latency::{Latency, Stage},
         opening::Opening,
+        publish,
     },
     partition::{
         Effects, Partition, PartitionError, TopicState,
-        leader::{self, Appended},
-        recode,
+        leader::Appended,
         waiters::{Acks, Goal},
     },
     wire::{Reply, Sent, header::RequestHeader},
@@ -210,27 +210,8 @@ async fn append(
 ) -> Result<(Arc<Partition>, Appended), Refused> {
     let partition = found?;
     let records = records.ok_or(PartitionError::InvalidRecord("no records"))?;
-    let settings = partition.topic().settings.load_full();
-    let (records, header) = if recode::is_work(&records, &settings) {
-        drop(std::mem::take(effects));
-        // Never closed. No more at once than memory is meant for.
-        let _one = broker.unpacking.acquire().await;
-        broker.env.blocking(move || recode::prepare(&records, &settings, now_ms)).await?
-    } else {
-        let header = leader::check(&records, &settings, now_ms)?;
-        (records, header)
-    };
-    loop {
-        match partition.append_as_leader(&records, &header, acks, now_ms, effects) {
-            Ok(appended) => return Ok((partition, appended)),
-            Err(PartitionError::NotOpen) => {
-                // What was appended before must not wait for a cold partition.
-                drop(std::mem::take(effects));
-                opening.wait(partition.open()).await?;
-            }
-            Err(e) => return Err(e.into()),
-        }
-    }
+    let appended = publish::append(broker, &partition, records, acks, now_ms, effects, opening).await?;
+    Ok((partition, appended))
 }
 
 /// Parks what has to wait; the reply leaves when all of it came to an end or the producer's time is up.

@@ -19,6 +19,7 @@ mod offsets_topic;
 pub mod opening;
 pub mod partitions;
 mod producer_ids;
+pub mod publish;
 pub mod readers;
 pub mod reconciler;
 pub mod sessions;
@@ -31,7 +32,7 @@ pub use at_risk::AtRisk;
 use crate::{
     Config, Env,
     config::{BrokerSettings, Dynamic, TopicSettings},
-    limits::{DISK_FULL_PAUSE_MS, METADATA_BALLAST_BYTES, OPENING_BYTES_MAX, UNPACKING_MAX},
+    limits::{DISK_FULL_PAUSE_MS, METADATA_BALLAST_BYTES, OPENING_BYTES_MAX, PUBLISHES_MAX, UNPACKING_MAX},
     metadata::{ConfigResource, Image, Quorum},
     metrics::Metrics,
     partition::{Partition, Shared, cleaner::Sweep, flusher::Flusher, traffic::Active, vital::Vital},
@@ -84,6 +85,8 @@ pub struct Broker {
     pub opening_bytes: Semaphore,
     /// Batches that may be unpacked at once.
     pub unpacking: Semaphore,
+    /// Bodies of records to be published that may be received at once.
+    pub publishing: Semaphore,
     /// What looks at records share.
     browse: browse::Browse,
     vital: Vital,
@@ -141,7 +144,8 @@ impl Broker {
             groups: groups::GroupShards::new(&settings.groups),
             opening_bytes: Semaphore::new(OPENING_BYTES_MAX),
             unpacking: Semaphore::new(UNPACKING_MAX),
-            browse: browse::Browse::default(),
+            publishing: Semaphore::new(PUBLISHES_MAX),
+            browse: browse::Browse::new(env.http_tails_max()),
             producer_ids: producer_ids::ProducerIds::default(),
             topic_defaults: ArcSwap::from_pointee(config.topic(&BTreeMap::new(), &dynamic)),
             settings: ArcSwap::from_pointee(settings),

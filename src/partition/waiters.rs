@@ -217,6 +217,8 @@ pub struct Watcher {
     slot: u32,
     /// Whether `slot` is on the list: it is there at most once.
     queued: AtomicBool,
+    /// To be told once: struck off the partition's list then.
+    once: AtomicBool,
     /// Its place among the watchers of its partition; read and written under that partition's lock only.
     place: AtomicUsize,
 }
@@ -224,7 +226,13 @@ pub struct Watcher {
 impl Watcher {
     /// A watcher for `slot` of `list`, not yet ready.
     pub fn new(list: &Arc<ReadyList>, slot: u32) -> Arc<Watcher> {
-        Arc::new(Watcher { list: list.clone(), slot, queued: AtomicBool::new(false), place: AtomicUsize::new(0) })
+        Arc::new(Watcher {
+            list: list.clone(),
+            slot,
+            queued: AtomicBool::new(false),
+            once: AtomicBool::new(false),
+            place: AtomicUsize::new(0),
+        })
     }
 
     /// Puts the slot on the list unless it is there.
@@ -333,14 +341,17 @@ impl Waiters {
         Ok(())
     }
 
+    /// As [`Waiters::watch`], but only until the partition moves: one that does not come for its mark costs those that move the partition nothing more.
+    pub fn watch_once(&self, watcher: &Arc<Watcher>) -> Result<(), TooMany> {
+        watcher.once.store(true, Ordering::Relaxed);
+        self.watch(watcher)
+    }
+
     /// Ends it.
     pub fn unwatch(&self, watcher: &Arc<Watcher>) {
         let mut inner = lock(&self.inner);
         if let Some(place) = inner.place_of(watcher) {
-            inner.watchers.swap_remove(place);
-            if let Some(moved) = inner.watchers.get(place) {
-                moved.place.store(place, Ordering::Relaxed);
-            }
+            inner.strike_off(place);
         }
         if inner.watchers.is_empty() {
             inner.watchers = Vec::new();
@@ -349,9 +360,15 @@ impl Waiters {
 
     /// Something that a fetch shows has been published (watermark, log start, leader, end of the partition): marks every watcher.
     pub fn moved(&self, wakers: &mut Wakers) {
-        let inner = lock(&self.inner);
-        for watcher in &inner.watchers {
+        let mut inner = lock(&self.inner);
+        let mut place = 0;
+        while let Some(watcher) = inner.watchers.get(place) {
             wakers.push(watcher.mark());
+            if watcher.once.load(Ordering::Relaxed) {
+                inner.strike_off(place);
+            } else {
+                place += 1;
+            }
         }
     }
 }
@@ -361,6 +378,14 @@ impl Inner {
         match goal {
             Goal::Watermark => &mut self.watermark,
             Goal::Durable => &mut self.durable,
+        }
+    }
+
+    /// Takes a watcher off the list; the last one takes its place.
+    fn strike_off(&mut self, place: usize) {
+        self.watchers.swap_remove(place);
+        if let Some(moved) = self.watchers.get(place) {
+            moved.place.store(place, Ordering::Relaxed);
         }
     }
 
@@ -575,6 +600,29 @@ mod tests {
         waiters.unwatch(&watcher);
         waiters.moved(&mut Wakers::default());
         assert!(list.is_empty());
+    }
+
+    #[test]
+    fn a_watcher_that_watches_once_is_told_once_until_it_watches_again() {
+        let (waiters, list) = (Waiters::default(), ReadyList::new());
+        let watchers: Vec<_> = (0..4).map(|slot| Watcher::new(&list, slot)).collect();
+        for w in &watchers[..3] {
+            waiters.watch_once(w).unwrap();
+        }
+        waiters.watch(&watchers[3]).unwrap();
+        waiters.moved(&mut Wakers::default());
+        let told: Vec<_> = std::iter::from_fn(|| list.pop()).collect();
+        assert_eq!(told.len(), 4);
+        watchers.iter().for_each(|w| w.rearm());
+        assert_eq!(lock(&waiters.inner).watchers.len(), 1);
+        waiters.watch_once(&watchers[1]).unwrap();
+        waiters.moved(&mut Wakers::default());
+        let mut told: Vec<_> = std::iter::from_fn(|| list.pop()).collect();
+        told.sort();
+        assert_eq!(told, [1, 3]);
+        waiters.unwatch(&watchers[1]);
+        waiters.unwatch(&watchers[3]);
+        assert!(lock(&waiters.inner).watchers.is_empty());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! The HTTP listener: one server from the first moment to the last; what it can answer grows as the broker comes up.
 //!
-//! Bounds: [`HTTP_CONNECTIONS_MAX`] at once (the next waits in the kernel's queue), [`HTTP_HEAD_MS_MAX`] for the head of a request, also where it is the next one on a
+//! Bounds: [`Env::http_connections_max`] at once (the next waits in the kernel's queue), [`HTTP_HEAD_MS_MAX`] for the head of a request, also where it is the next one on a
 //! connection kept open, [`HTTP_CONNECTION_MS_MAX`] in all: so that a flood of idle connections takes neither the process's files nor this listener for long.
 
 use super::{connection::Phase, listener::is_peers};
 use crate::{
     Env,
-    limits::{ACCEPT_PAUSE_MS, HTTP_CONNECTION_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEAD_MS_MAX},
+    limits::{ACCEPT_PAUSE_MS, HTTP_CONNECTION_MS_MAX, HTTP_HEAD_MS_MAX, HTTP_WRITE_BYTES_MAX},
 };
 use axum::Router;
 use hyper::server::conn::http1;
@@ -14,6 +14,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use socket2::SockRef;
 use std::{pin::pin, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
@@ -21,8 +22,19 @@ use tokio::{
 };
 
 /// Serves until the server drains; connections that are still busy then are cut when it closes.
-pub async fn serve(env: Env, listener: TcpListener, router: Router, mut phases: watch::Receiver<Phase>) {
-    let permits = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+pub async fn serve(env: Env, listener: TcpListener, router: Router, phases: watch::Receiver<Phase>) {
+    let connections_max = env.http_connections_max();
+    serve_at_most(connections_max, env, listener, router, phases).await;
+}
+
+async fn serve_at_most(
+    connections_max: usize,
+    env: Env,
+    listener: TcpListener,
+    router: Router,
+    mut phases: watch::Receiver<Phase>,
+) {
+    let permits = Arc::new(Semaphore::new(connections_max));
     let phase = phases.clone();
     let accepting = async {
         loop {
@@ -53,7 +65,7 @@ pub async fn serve(env: Env, listener: TcpListener, router: Router, mut phases: 
     tokio::select! {
         biased;
         _ = phases.wait_for(|phase| *phase == Phase::Closing) => {}
-        _ = permits.acquire_many(HTTP_CONNECTIONS_MAX as u32) => {}
+        _ = permits.acquire_many(connections_max as u32) => {}
     }
 }
 
@@ -64,6 +76,10 @@ async fn serve_one(socket: TcpStream, router: Router, mut phases: watch::Receive
     let mut closing = pin!(closing.wait_for(|phase| *phase == Phase::Closing));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(Duration::from_millis(HTTP_HEAD_MS_MAX));
+    // A peer that takes nothing holds so much of its answer, and no more in the kernel.
+    http.max_buf_size(HTTP_WRITE_BYTES_MAX);
+    let _ = SockRef::from(&socket).set_send_buffer_size(HTTP_WRITE_BYTES_MAX);
+    let _ = socket.set_nodelay(true);
     let mut connection = pin!(http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router)));
     tokio::select! {
         biased;
@@ -87,12 +103,14 @@ mod tests {
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+    const CONNECTIONS_MAX: usize = 20;
+
     async fn start() -> (std::net::SocketAddr, watch::Sender<Phase>, tokio::task::JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "hello"));
         let (phase, phases) = watch::channel(Phase::Serving);
-        (address, phase, tokio::spawn(serve(Env::real(), listener, router, phases)))
+        (address, phase, tokio::spawn(serve_at_most(CONNECTIONS_MAX, Env::real(), listener, router, phases)))
     }
 
     async fn ask(socket: &mut TcpStream) -> String {
@@ -106,7 +124,7 @@ mod tests {
     async fn connections_beyond_the_bound_wait_until_another_ends() {
         let (address, _phase, _server) = start().await;
         let mut held = Vec::new();
-        for _ in 0..HTTP_CONNECTIONS_MAX {
+        for _ in 0..CONNECTIONS_MAX {
             let mut socket = TcpStream::connect(address).await.unwrap();
             assert!(ask(&mut socket).await.contains("hello"));
             held.push(socket);
@@ -116,7 +134,7 @@ mod tests {
         for _ in 0..1000 {
             tokio::select! {
                 biased;
-                answer = asked.as_mut() => panic!("answered beside {HTTP_CONNECTIONS_MAX} others: {answer}"),
+                answer = asked.as_mut() => panic!("answered beside {CONNECTIONS_MAX} others: {answer}"),
                 () = tokio::task::yield_now() => {}
             }
         }

@@ -8,16 +8,19 @@
 
 mod cursor;
 mod newest;
+mod tail;
 mod walk;
 
 pub use cursor::Cursor;
+pub use tail::{Tail, TailFrom, Told};
 pub use walk::Hole;
 
 use super::{Broker, opening::Opening, partitions::TopicEntry};
 use crate::{
+    Env,
     limits::{
         BROWSE_ANSWER_BYTES_MAX, BROWSE_HEADERS_MAX, BROWSE_HOLES_MAX, BROWSE_PARTITIONS_MAX, BROWSE_PAYLOAD_BYTES_MAX,
-        BROWSE_RECORDS_MAX, BROWSE_SCAN_BYTES_MAX, BROWSES_MAX, UNPACKED_BATCH_BYTES_MAX,
+        BROWSE_RECORDS_MAX, BROWSE_SCAN_BYTES_MAX, BROWSES_MAX, TAIL_TURNS_MAX, UNPACKED_BATCH_BYTES_MAX,
     },
     partition::{Partition, PartitionError},
     wire::codec,
@@ -33,12 +36,48 @@ use walk::{Unpacked, Visit, Visited, Walk};
 pub struct Browse {
     /// [`BROWSES_MAX`] permits.
     looking: Arc<Semaphore>,
+    /// [`TAIL_TURNS_MAX`] permits: pages that take long do not hold up tails.
+    following: Arc<Semaphore>,
+    /// A permit for each tail there may be.
+    tails: Arc<Semaphore>,
     unpacked: Arc<Unpacked>,
 }
 
-impl Default for Browse {
-    fn default() -> Browse {
-        Browse { looking: Arc::new(Semaphore::new(BROWSES_MAX)), unpacked: Arc::default() }
+impl Browse {
+    /// With room for so many tails.
+    pub(super) fn new(tails_max: usize) -> Browse {
+        Browse {
+            looking: Arc::new(Semaphore::new(BROWSES_MAX)),
+            following: Arc::new(Semaphore::new(TAIL_TURNS_MAX)),
+            tails: Arc::new(Semaphore::new(tails_max)),
+            unpacked: Arc::default(),
+        }
+    }
+
+    /// Runs `work` where blocking is allowed, [`BROWSES_MAX`] at once.
+    async fn turn<T: Send + 'static>(&self, env: &Env, work: impl FnOnce(&Unpacked) -> T + Send + 'static) -> T {
+        self.with(&self.looking, env, work).await
+    }
+
+    /// The same for tails, [`TAIL_TURNS_MAX`] at once.
+    async fn tail_turn<T: Send + 'static>(&self, env: &Env, work: impl FnOnce(&Unpacked) -> T + Send + 'static) -> T {
+        self.with(&self.following, env, work).await
+    }
+
+    async fn with<T: Send + 'static>(
+        &self,
+        permits: &Arc<Semaphore>,
+        env: &Env,
+        work: impl FnOnce(&Unpacked) -> T + Send + 'static,
+    ) -> T {
+        let permit = permits.clone().acquire_owned().await;
+        let unpacked = self.unpacked.clone();
+        env.blocking(move || {
+            // Held by the work: it goes on when nobody waits for it any more.
+            let _permit = permit;
+            work(&unpacked)
+        })
+        .await
     }
 }
 
@@ -59,6 +98,9 @@ pub enum BrowseError {
     /// See [`BROWSE_PARTITIONS_MAX`].
     #[error("{count} partitions cannot be merged, at most {BROWSE_PARTITIONS_MAX}: name one")]
     TooManyPartitions { count: usize },
+    /// See [`crate::limits::HTTP_TAILS_MAX`].
+    #[error("too many follow topics already: try again later")]
+    TooManyTails,
     #[error("{0}")]
     Cursor(&'static str),
     #[error(transparent)]
@@ -277,7 +319,8 @@ impl Broker {
         loop {
             let on = found.clone();
             let (met, holes) = self
-                .in_turn(move |unpacked| {
+                .browse
+                .turn(&self.env, move |unpacked| {
                     let (mut met, mut holes, mut budget) = (None, Vec::new(), usize::MAX);
                     let mut walk = Walk { unpacked, budget_bytes: &mut budget, holes: &mut holes };
                     let walked = walk.run(&on, offset, offset + 1, |visited| {
@@ -318,7 +361,8 @@ impl Broker {
         loop {
             let (topic, filter) = (topic.clone(), filter.clone());
             let (after, step) = self
-                .in_turn(move |unpacked| {
+                .browse
+                .turn(&self.env, move |unpacked| {
                     let step = forward.run(&topic.partitions, unpacked, &filter.compile(), limit);
                     (forward, step)
                 })
@@ -333,19 +377,6 @@ impl Broker {
                 }
             }
         }
-    }
-
-    /// Runs `work` where blocking is allowed, [`BROWSES_MAX`] at once.
-    async fn in_turn<T: Send + 'static>(&self, work: impl FnOnce(&Unpacked) -> T + Send + 'static) -> T {
-        let permit = self.browse.looking.clone().acquire_owned().await;
-        let unpacked = self.browse.unpacked.clone();
-        self.env
-            .blocking(move || {
-                // Held by the work: it goes on when nobody waits for it any more.
-                let _permit = permit;
-                work(&unpacked)
-            })
-            .await
     }
 }
 

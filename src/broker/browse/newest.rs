@@ -117,7 +117,8 @@ impl Broker {
         loop {
             let (partitions, filter) = (partitions.clone(), filter.clone());
             let (after, step) = self
-                .in_turn(move |unpacked| {
+                .browse
+                .turn(&self.env, move |unpacked| {
                     let step = newest.run(&partitions, unpacked, &filter.compile());
                     (newest, step)
                 })
