@@ -3,7 +3,7 @@
 A block of python, java, go or js in docs/clients.md is a complete program. A block of sh with `<!-- run -->` above it is run as it stands, but that its addresses are
 those of the broker under test; the block of text that follows it is what it must print, where "…" stands for anything and "⋮" for any lines.
 """
-import os, re, shutil, subprocess, tempfile, time
+import json, os, re, shutil, subprocess, tempfile, time, urllib.request
 import go, java, node, python
 from harness import GO_ENV, ROOT, Broker, equal, run, test
 
@@ -74,14 +74,23 @@ def prints(wanted, out):
 
 
 def shell(page, text, wanted, broker, work):
-    for shown, real in (("localhost:9092", broker.kafka), ("localhost:9080", broker.http), ("target/release/millstream", broker.binary)):
+    for shown, real in (("localhost:9092", broker.kafka), ("localhost:9080", broker.http)):
         text = text.replace(shown, real)
-    env = {**os.environ, "PATH": f"{work}/bin:{os.environ['PATH']}", "MILLSTREAM_BOOTSTRAP": broker.kafka}
+    env = {**os.environ, "PATH": f"{work}/bin:{os.environ['PATH']}"}
     p = subprocess.run(["bash", "-euo", "pipefail", "-c", text], cwd=work, env=env, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL)
     if p.returncode:
         raise AssertionError(f"exit code {p.returncode} of {text!r}: {p.stderr.strip()[-500:]}")
     if wanted is not None and not prints(wanted, p.stdout):
         raise AssertionError(f"{page} shows {wanted!r}, it prints {p.stdout!r} ({p.stderr.strip()[-500:]})")
+
+
+def routes(broker):
+    """The table of docs/http.md has every route of the OpenAPI document with its methods, and no other."""
+    rows = re.findall(r"^\| (`/.*`) \| ([A-Z, ]+) \|", open(f"{ROOT}/docs/http.md").read(), re.M)
+    rows = [(path, methods) for paths, methods in rows for path in re.findall(r"`(\S+)`", paths)]
+    with urllib.request.urlopen(f"http://{broker.http}/v1/openapi.json", timeout=60) as answer:
+        served = json.load(answer)["paths"]
+    equal({path: sorted(m.upper() for m in methods) for path, methods in served.items()}, {path: sorted(methods.split(", ")) for path, methods in rows}, "routes")
 
 
 def commands(binary):
@@ -94,11 +103,18 @@ def commands(binary):
             continue
         work = tempfile.mkdtemp(prefix="millstream-docs-")
         os.makedirs(f"{work}/bin")
-        os.symlink(os.path.abspath(binary), f"{work}/bin/millstream")
         # The defaults of a person's broker, so that the page's names of files are right as well.
         broker = Broker(binary, f"{work}/data")
-        broker.binary = os.path.abspath(binary)
+        # `millstream` itself looks at localhost:9092.
+        with open(f"{work}/bin/millstream", "w") as f:
+            f.write(f'''#!/bin/sh
+case $1 in topic | group | produce | consume | bench) exec {os.path.abspath(binary)} "$@" --bootstrap {broker.kafka};; esac
+exec {os.path.abspath(binary)} "$@"
+''')
+        os.chmod(f"{work}/bin/millstream", 0o755)
         try:
+            if page == "docs/http.md":
+                test("docs: docs/http.md: every route is in its table", lambda: routes(broker))
             for _, text, _, wanted in todo:
                 test(f"docs: {page}: {text.strip().splitlines()[0][:90]}", lambda: shell(page, text, wanted, broker, work))
         finally:
