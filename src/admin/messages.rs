@@ -138,14 +138,19 @@ async fn list(
     Name(name): Name,
     Params(look): Params<Look>,
 ) -> Result<Json<MessagePage>, Problem> {
+    Ok(Json(browse(&admin, &name, &look).await?))
+}
+
+/// A page of records, as pages and JSON show it.
+pub async fn browse(admin: &Admin, name: &str, look: &Look) -> Result<MessagePage, Problem> {
     let broker = admin.serving()?;
-    let topic = entry(broker, &name)?;
+    let topic = entry(broker, name)?;
     let (id, format) = (topic.state.id, look.format.unwrap_or_default());
     let page = broker.browse(look.ask(topic)?).await?;
     let messages = page.records.iter().map(|found| payload::message(found, format)).collect();
     let text = |cursor: Option<Cursor>| cursor.map(|cursor| cursor.encode(id));
     let holes = page.holes.into_iter().map(payload::hole).collect();
-    Ok(Json(MessagePage { messages, holes, next: text(page.next), live: text(page.live) }))
+    Ok(MessagePage { messages, holes, next: text(page.next), live: text(page.live) })
 }
 
 /// Which part of a record.

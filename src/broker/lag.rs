@@ -77,6 +77,11 @@ impl Lag {
         }
     }
 
+    /// Lag in records over time of a group in use, oldest first; at most [`crate::limits::LAG_POINTS_MAX`] points. Cheap; asks nobody.
+    pub fn records_over_time(&self, group: &str) -> Vec<i64> {
+        self.lock().get(group).map_or_else(Vec::new, |series| series.points().map(|point| point.lag_records).collect())
+    }
+
     /// Lag over time of a group in use.
     fn series_of(&self, group: &str) -> Option<Series> {
         self.lock().get(group).cloned()

@@ -55,9 +55,13 @@ impl Unit {
         match self {
             Unit::BytesPerSecond if wanted >= 512.0 => {
                 let unit = 1024f64.powf((wanted.log2() / 10.0).floor());
-                // 512 KiB is half a MiB; 1, 2, 5, 10, … 500 of each unit.
                 let step = decimal(wanted / unit);
-                if step > 500.0 { unit * 1024.0 } else { step * unit }
+                match step {
+                    _ if step > 500.0 => unit * 1024.0,
+                    // Two of them are the next unit.
+                    500.0 => unit * 512.0,
+                    _ => unit * step,
+                }
             }
             Unit::Seconds if wanted >= 1.0 => {
                 const STEPS: [f64; 16] = [

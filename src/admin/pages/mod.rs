@@ -7,11 +7,21 @@
 //! [`text::body`].
 
 mod chart;
+mod group;
+mod groups;
+mod latency;
 mod overview;
 mod stream;
 mod text;
+mod topic;
+mod topics;
 
-use super::{Admin, Problem, extract::Params, health};
+use super::{
+    Admin, Problem,
+    extract::{Name, Params},
+    health,
+};
+use crate::{limits::TOPIC_NAME_BYTES_MAX, metadata::Image};
 use axum::{
     Router,
     extract::{FromRequestParts, Path, State},
@@ -48,6 +58,8 @@ struct Page {
     title: String,
     /// Entry of the navigation that it belongs to.
     section: &'static str,
+    /// How often it is looked at while it is open, in [`crate::limits::LIVE_PERIOD_MS`]; 0 = it stays as it is.
+    period: u32,
     blocks: Vec<Block>,
 }
 
@@ -62,7 +74,15 @@ const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg'
 
 /// The pages' routes.
 pub fn router() -> Router<Admin> {
-    Router::new().route("/", get(overview)).route("/assets/{file}", get(asset))
+    Router::new()
+        .route("/", get(overview))
+        .route("/topics", get(topics))
+        .route("/topics/{topic}", get(topic))
+        .route("/groups", get(groups))
+        .route("/groups/{group}", get(group))
+        .route("/group", get(group_by_query))
+        .route("/latency", get(latency))
+        .route("/assets/{file}", get(asset))
 }
 
 async fn overview(State(admin): State<Admin>, query: Result<Params<NoQuery>, Problem>, asked: Asked) -> Response {
@@ -72,6 +92,91 @@ async fn overview(State(admin): State<Admin>, query: Result<Params<NoQuery>, Pro
         async move { overview::page(&admin, &host).await }
     })
     .await
+}
+
+async fn topics(State(admin): State<Admin>, query: Result<Params<topics::Query>, Problem>, asked: Asked) -> Response {
+    answer(admin, asked, query, async |admin, query| topics::page(&admin, &query).await).await
+}
+
+async fn topic(
+    State(admin): State<Admin>,
+    name: Result<Name, Problem>,
+    query: Result<Params<topic::Query>, Problem>,
+    asked: Asked,
+) -> Response {
+    let seen = topic::Seen::default();
+    let name = match name {
+        Ok(Name(name)) => name,
+        Err(problem) => return wrong(&admin, &problem, html! {}).await,
+    };
+    if let Some(broker) = admin.broker().filter(|_| !asked.stream)
+        && broker.quorum.image().topic(&name).is_none()
+    {
+        return no_such_topic(&admin, &name, &broker.quorum.image()).await;
+    }
+    answer(admin, asked, query, move |admin, query| {
+        let (name, seen) = (name.clone(), seen.clone());
+        async move { topic::page(&admin, &name, &query, &seen).await }
+    })
+    .await
+}
+
+async fn no_such_topic(admin: &Admin, name: &str, image: &Image) -> Response {
+    // The cost of looking grows with both.
+    let known = image.topics.keys().map(|name| &**name).take(if name.len() > TOPIC_NAME_BYTES_MAX { 0 } else { 1_000 });
+    let nearest = crate::config::nearest_of(name, known);
+    let problem = Problem::new(StatusCode::NOT_FOUND, format!("There is no topic {name}."));
+    let further = html! { @if let Some(nearest) = nearest { p { "Did you mean " a href=(topic_path(nearest)) { (text::name(nearest)) } "?" } } p { a href="/topics" { "All topics" } } };
+    wrong(admin, &problem, further).await
+}
+
+async fn groups(State(admin): State<Admin>, query: Result<Params<groups::Query>, Problem>, asked: Asked) -> Response {
+    answer(admin, asked, query, async |admin, query| groups::page(&admin, &query).await).await
+}
+
+async fn group(
+    State(admin): State<Admin>,
+    name: Result<Name, Problem>,
+    query: Result<Params<NoQuery>, Problem>,
+    asked: Asked,
+) -> Response {
+    let query = match (name, query) {
+        (Ok(Name(name)), Ok(_)) => Ok(Params(GroupName { name })),
+        (Err(problem), _) | (_, Err(problem)) => Err(problem),
+    };
+    group_by_query(State(admin), query, asked).await
+}
+
+async fn group_by_query(
+    State(admin): State<Admin>,
+    query: Result<Params<GroupName>, Problem>,
+    asked: Asked,
+) -> Response {
+    answer(admin, asked, query, async |admin, query: GroupName| group::page(&admin, &query.name).await).await
+}
+
+async fn latency(State(admin): State<Admin>, query: Result<Params<latency::Query>, Problem>, asked: Asked) -> Response {
+    answer(admin, asked, query, async |admin, query| latency::page(&admin, &query).await).await
+}
+
+/// A group by a parameter.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GroupName {
+    name: String,
+}
+
+/// Where a topic's page is.
+fn topic_path(name: &str) -> String {
+    format!("/topics/{}", text::encoded(name))
+}
+
+/// Where a group's page is. Browsers take `.` and `..` out of a path however they are written, and a path has no room for an empty name.
+fn group_path(name: &str) -> String {
+    match name {
+        "" | "." | ".." => format!("/group?name={name}"),
+        _ => format!("/groups/{}", text::encoded(name)),
+    }
 }
 
 /// A page without parameters.
@@ -129,7 +234,7 @@ async fn wrong(admin: &Admin, problem: &Problem, further: Markup) -> Response {
         (further)
         p { a href="/" { "To the overview" } }
     };
-    let page = Page { title: problem.title().into(), section: "", blocks: vec![Block::still(body)] };
+    let page = Page { title: problem.title().into(), section: "", period: 0, blocks: vec![Block::still(body)] };
     document(admin, problem.status(), &page).await
 }
 
@@ -181,7 +286,7 @@ async fn document(admin: &Admin, status: StatusCode, page: &Page) -> Response {
                         }
                         div.status {
                             span #live.live role="status" {}
-                            span #ready data-live { (readiness(admin).await) }
+                            span #ready data-live[page.period > 0] { (readiness(admin).await) }
                         }
                     }
                 }

@@ -3,59 +3,145 @@
 use super::{
     Admin, Block, Page, Problem,
     chart::{Lines, Series, Unit, lines},
-    text,
+    group_path, text, topic_path,
 };
-use crate::{admin::health, broker::Broker, broker::throughput, config::Listener};
+use crate::{
+    admin::{cluster, groups, health, json},
+    broker::{Broker, throughput},
+    config::Listener,
+};
 use maud::{Markup, html};
 use std::net::IpAddr;
 
+/// Groups and partitions named as needing a look.
+const ATTENTION: usize = 6;
+/// A group this far behind and not catching up needs a look, seconds.
+const BEHIND_S: f64 = 10.0;
+
 /// The page, for a reader who came by the name `host`.
 pub async fn page(admin: &Admin, host: &str) -> Result<Page, Problem> {
-    let reason = health::reason(admin).await;
-    let mut blocks = vec![Block::live("state", state(admin, reason.as_deref()))];
-    if let Some(broker) = admin.broker() {
-        blocks.push(Block::live("figures", figures(broker)));
-        blocks.push(Block::live("throughput", throughput_of(&broker.throughput.all(), "all topics")));
-        blocks.push(Block::still(connect(broker, host)));
-    }
-    Ok(Page { title: "Overview".into(), section: "/", blocks })
+    let Some(broker) = admin.broker() else {
+        let blocks = vec![Block::live("state", state(None, health::reason(admin).await.as_deref()))];
+        return Ok(Page { title: "Overview".into(), section: "/", period: 1, blocks });
+    };
+    let cluster = cluster::cluster(admin, broker).await;
+    let blocks = vec![
+        Block::live("state", state(Some(&cluster), cluster.reason.as_deref())),
+        Block::live("figures", figures(&cluster)),
+        Block::live("attention", attention(admin, broker).await),
+        Block::live("throughput", throughput_of(&broker.throughput.all(), "all topics")),
+        Block::live("busiest", busiest(broker)),
+        Block::still(connect(broker, host)),
+    ];
+    Ok(Page { title: "Overview".into(), section: "/", period: 2, blocks })
 }
 
-fn state(admin: &Admin, reason: Option<&str>) -> Markup {
-    let cluster = admin.broker().map(|broker| broker.quorum.image().cluster_id.clone());
+fn state(cluster: Option<&json::Cluster>, reason: Option<&str>) -> Markup {
     html! {
         h1 { "Overview" }
         @match reason {
             None => p.lead { "The broker takes records." }
             Some(why) => p.lead.alert { "The broker does not take records: " (text::shown(why)) "." }
         }
-        @if let Some(cluster) = cluster { p.muted { "Cluster " code { (cluster) } } }
+        @if let Some(cluster) = cluster {
+            p.muted { "Node " (cluster.node_id) " of cluster " code { (cluster.cluster_id) } ", Millstream " (cluster.version) }
+        }
     }
 }
 
-fn figures(broker: &Broker) -> Markup {
-    let image = broker.quorum.image();
-    let partitions: usize = image.topics.values().map(|topic| topic.partitions.len()).sum();
-    let table = broker.partitions.table();
-    let (mut records, mut bytes, mut oldest_ms) = (0, 0, None);
-    for at_risk in table.topics().map(|topic| broker.at_risk(topic)) {
-        records += at_risk.records;
-        bytes += at_risk.bytes;
-        oldest_ms = oldest_ms.max(at_risk.oldest_ms);
-    }
+fn figures(cluster: &json::Cluster) -> Markup {
+    let (rates, at_risk) = (&cluster.rates, &cluster.at_risk);
+    // By the minute once it is one: a number that ticks each second says nothing more.
+    let uptime =
+        if cluster.uptime_s < 60.0 { cluster.uptime_s.floor() } else { (cluster.uptime_s / 60.0).floor() * 60.0 };
     html! {
         dl.figures {
-            div { dt { "Topics" } dd { (text::grouped(image.topics.len() as i64)) } }
-            div { dt { "Partitions" } dd { (text::grouped(partitions as i64)) } }
+            div { dt { "In" } dd { (text::bytes(rates.in_bytes_per_s)) "/s" span.sub { (text::count(rates.in_records_per_s)) " records/s" } } }
+            div { dt { "Out" } dd { (text::bytes(rates.out_bytes_per_s)) "/s" span.sub { (text::count(rates.out_records_per_s)) " records/s" } } }
+            div { dt { "Topics" } dd { (text::grouped(cluster.topics as i64)) span.sub { (text::grouped(cluster.partitions as i64)) " partitions" } } }
+            div { dt { "On disk" } dd { (text::bytes(cluster.size_bytes as f64)) span.sub { "of logs" } } }
             div {
-                dt { "At risk" span.muted { " not yet on disk" } }
+                dt { "At risk" }
                 dd {
-                    (text::count(records as f64)) " records"
+                    (text::count(at_risk.records as f64))
                     span.sub {
-                        (text::bytes(bytes as f64))
-                        @if let Some(oldest_ms) = oldest_ms { ", oldest " (text::seconds(oldest_ms as f64 / 1e3)) }
+                        "records not yet on disk"
+                        @if let Some(oldest_ms) = at_risk.oldest_ms { ", oldest " (text::seconds(oldest_ms as f64 / 1e3)) }
                     }
                 }
+            }
+            div { dt { "Connections" } dd { (text::grouped(cluster.connections as i64)) span.sub { "of Kafka clients" } } }
+            div { dt { "Up for" } dd { (text::seconds(uptime)) } }
+        }
+    }
+}
+
+/// What needs a look: partitions that are not served, groups that fall behind or are stuck.
+async fn attention(admin: &Admin, broker: &Broker) -> Markup {
+    let table = broker.partitions.snapshot();
+    let mut broken = Vec::new();
+    for topic in table.topics() {
+        for (number, partition) in topic.partitions.iter().enumerate() {
+            if broken.len() < ATTENTION
+                && let Err(error) = partition.offsets()
+            {
+                broken.push((topic.state.name.clone(), number, error.to_string()));
+            }
+        }
+    }
+    // The samples of the last seconds say whom to ask: no coordinator is bothered for those that are well.
+    let summaries = broker.lag.summaries();
+    let now_ms = broker.env.now_ms();
+    let behind = summaries.iter().filter(|s| {
+        s.lag_records > 0
+            && s.rates.drain_s(s.lag_records).is_none()
+            && s.oldest.age_s(now_ms).is_none_or(|age_s| age_s >= BEHIND_S)
+    });
+    let mut said = Vec::new();
+    for summary in behind.take(ATTENTION) {
+        if let Ok(group) = groups::describe(admin, &summary.group).await {
+            said.push(group);
+        }
+    }
+    html! {
+        section.card {
+            h2 { "Needs a look" }
+            @if broken.is_empty() && said.is_empty() { p.muted { "Nothing: every partition is served, no group falls behind." } }
+            ul.attention {
+                @for (topic, number, error) in &broken {
+                    li { span.pill.bad { "partition" } " " a href=(topic_path(topic)) { (text::name(topic)) } " " (number) ": " (text::shown(error)) }
+                }
+                @for group in &said {
+                    li data-key=(text::encoded(&group.summary.group)) {
+                        span.pill.warn { "group" } " " a href=(group_path(&group.summary.group)) { (text::name(&group.summary.group)) } ": " (text::shown(&group.explanation))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The topics with most traffic.
+fn busiest(broker: &Broker) -> Markup {
+    let mut topics = broker.throughput.topics();
+    topics.retain(|(_, rates)| rates.minute.bytes_in + rates.minute.bytes_out > 0.0);
+    topics.sort_by(|(_, a), (_, b)| {
+        (b.minute.bytes_in + b.minute.bytes_out).total_cmp(&(a.minute.bytes_in + a.minute.bytes_out))
+    });
+    html! {
+        @if !topics.is_empty() {
+            section.card {
+                h2 { "Busiest topics" }
+                div.table { table.stack {
+                    thead { tr { th scope="col" { "Topic" } th.num scope="col" { "In" } th.num scope="col" { "Out" } } }
+                    tbody { @for (topic, rates) in topics.iter().take(5) {
+                        tr data-key=(topic) {
+                            th scope="row" { a href=(topic_path(topic)) { (text::name(topic)) } }
+                            td.num data-label="In" { (text::bytes(rates.minute.bytes_in)) "/s" span.muted { " " (text::count(rates.minute.records_in)) "/s" } }
+                            td.num data-label="Out" { (text::bytes(rates.minute.bytes_out)) "/s" span.muted { " " (text::count(rates.minute.records_out)) "/s" } }
+                        }
+                    } }
+                } }
             }
         }
     }

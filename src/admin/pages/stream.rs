@@ -1,4 +1,4 @@
-//! What changes on a page while it is open: a server-sent event for each block that is not as it was, a look each [`LIVE_PERIOD_MS`].
+//! What changes on a page while it is open: a server-sent event for each block that is not as it was, a look each [`LIVE_PERIOD_MS`] or every so many of them.
 //!
 //! Bounds: [`LIVE_PAGES_MAX`] at once. One that nobody reads is not made further (the socket is full), and ends with its connection. It ends, too, when the page is gone (the topic
 //! was deleted) and when the broker stops; the script comes back by itself.
@@ -25,6 +25,8 @@ use tokio::sync::OwnedSemaphorePermit;
 struct Live<M> {
     admin: Admin,
     make: M,
+    /// In [`LIVE_PERIOD_MS`].
+    period: u32,
     /// What the reader has, by block.
     has: HashMap<&'static str, u64>,
     ready: VecDeque<Event>,
@@ -42,16 +44,17 @@ where
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, why).into_response();
     };
     // What cannot be shown at all is said before the stream begins.
-    if let Err(problem) = make().await {
-        return problem.into_response();
-    }
-    let live = Live { admin, make, has: HashMap::new(), ready: VecDeque::new(), _permit };
+    let period = match make().await {
+        Ok(page) => page.period,
+        Err(problem) => return problem.into_response(),
+    };
+    let live = Live { admin, make, period, has: HashMap::new(), ready: VecDeque::new(), _permit };
     let events = stream::unfold(live, async |mut live| {
         loop {
             if let Some(event) = live.ready.pop_front() {
                 return Some((Ok::<_, Infallible>(event), live));
             }
-            tokio::time::sleep(Duration::from_millis(LIVE_PERIOD_MS)).await;
+            tokio::time::sleep(Duration::from_millis(LIVE_PERIOD_MS) * live.period).await;
             if live.admin.is_stopping() {
                 return None;
             }

@@ -155,6 +155,30 @@ fn short(n: f64) -> String {
     }
 }
 
+/// The moment that a person wrote as `2026-01-31 12:00`, with seconds and their parts or without, with `T` and `Z` or without; ms, UTC.
+pub fn parse_moment(text: &str) -> Option<i64> {
+    let text = text.strip_suffix('Z').or_else(|| text.strip_suffix(" UTC")).unwrap_or(text);
+    let (date, time) = text.split_once(['T', ' ']).unwrap_or((text, "00:00"));
+    let number = |text: &str, max: i64| {
+        let digits = !text.is_empty() && text.len() <= 4 && text.bytes().all(|b| b.is_ascii_digit());
+        text.parse::<i64>().ok().filter(|n| digits && *n <= max)
+    };
+    let mut date = date.splitn(3, '-');
+    let (year, month, day) = (number(date.next()?, 9999)?, number(date.next()?, 12)?, number(date.next()?, 31)?);
+    let mut time = time.splitn(3, ':');
+    let (hour, minute, second) = (number(time.next()?, 23)?, number(time.next()?, 59)?, time.next().unwrap_or("0"));
+    let (second, part) = second.split_once('.').unwrap_or((second, "0"));
+    let ms = number(&format!("{part:0<3}"), 999).filter(|_| part.len() <= 3)?;
+    // Days since 1970-01-01, years beginning in March.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days =
+        365 * y + y.div_euclid(4) - y.div_euclid(100) + y.div_euclid(400) + (153 * m + 2) / 5 + day - 1 - 719_468;
+    let at = (((days * 24 + hour) * 60 + minute) * 60 + number(second, 59)?) * 1000 + ms;
+    // The 31st of a month that has none is refused.
+    let (is_year, is_month, is_day, ..) = civil(at);
+    ((is_year, i64::from(is_month), i64::from(is_day)) == (year, month, day)).then_some(at)
+}
+
 /// Year, month, day, hour, minute, second, millisecond of a moment, UTC.
 fn civil(ms: i64) -> (i64, u32, u32, u32, u32, u32, u32) {
     let (days, rest) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000) as u32);
@@ -181,7 +205,6 @@ pub fn moment(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{milli:03}")
 }
 
-#[expect(dead_code, reason = "for the messages of a topic")]
 /// A moment as an element that says which; the script adds the time of the reader's own clock.
 pub struct Time(pub i64);
 
@@ -241,6 +264,25 @@ mod tests {
         assert_eq!(moment(951_782_400_000), "2000-02-29 00:00:00.000");
         assert_eq!(moment(1_795_545_065_123), "2026-11-24 18:31:05.123");
         assert_eq!(moment(4_107_542_400_000), "2100-03-01 00:00:00.000");
+        for at in [0, -1000, 951_782_400_000, 1_795_545_065_123, 4_107_542_400_000] {
+            assert_eq!(parse_moment(&moment(at)), Some(at));
+        }
+        assert_eq!(parse_moment("2026-11-24T18:31:05.1Z"), Some(1_795_545_065_100));
+        assert_eq!(parse_moment("2026-11-24"), parse_moment("2026-11-24 00:00"));
+        for wrong in [
+            "",
+            "now",
+            "2026-02-29",
+            "2026-13-01",
+            "2026-01-00",
+            "2026-01-01 24:00",
+            "26-1-1-1",
+            "2026-01-01 1",
+            "+2026-01-01",
+            "2026-01-01 00:00:00.0001",
+        ] {
+            assert_eq!(parse_moment(wrong), None, "{wrong}");
+        }
         moment(i64::MAX);
         moment(i64::MIN);
     }
