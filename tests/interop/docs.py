@@ -3,7 +3,7 @@
 A block of python, java, go or js in docs/clients.md is a complete program. A block of sh with `<!-- run -->` above it is run as it stands, but that its addresses are
 those of the broker under test; the block of text that follows it is what it must print, where "…" stands for anything and "⋮" for any lines.
 """
-import json, os, re, shutil, subprocess, tempfile, time, urllib.request
+import itertools, json, os, re, shutil, subprocess, tempfile, time, urllib.request
 import go, java, node, python
 from harness import GO_ENV, ROOT, Broker, equal, run, test
 
@@ -93,6 +93,27 @@ def routes(broker):
     equal({path: sorted(m.upper() for m in methods) for path, methods in served.items()}, {path: sorted(methods.split(", ")) for path, methods in rows}, "routes")
 
 
+def mentioned(binary):
+    """Each `millstream COMMAND --flag` that a page names exists, by the program's own help."""
+    wrong = []
+    for page in ["README.md", *sorted(f"docs/{p}" for p in os.listdir(f"{ROOT}/docs") if p.endswith(".md"))]:
+        for code in re.findall(r"`millstream ([a-z][^`]*)`", open(f"{ROOT}/{page}").read()):
+            words = code.split()
+            command = list(itertools.takewhile(lambda w: re.fullmatch("[a-z-]+", w) and not w.startswith("-"), words))
+            while command:
+                help = run(binary, *command, "--help", ok=False)
+                # `config listeners`: the last word is an argument.
+                if help.returncode == 0 or len(command) == 1:
+                    break
+                command.pop()
+            flags = [w for w in words if w.startswith("--")]
+            if command == ["help"]:
+                continue
+            if help.returncode or any(flag not in help.stdout for flag in flags):
+                wrong.append(f"{page}: millstream {code}")
+    equal([], wrong, "commands that are not there")
+
+
 def commands(binary):
     """Each page's commands in their order, on a broker of the page's own."""
     for page in ("README.md", "docs/quickstart.md", "docs/http.md", "docs/cli.md"):
@@ -128,4 +149,5 @@ def tests(broker, binary=None):
     for language, text, _, _ in programs:
         test(f"docs: docs/clients.md: {language}", lambda: program(language, text, broker))
     if binary:
+        test("docs: every command that a page names is there", lambda: mentioned(os.path.abspath(binary)))
         commands(binary)
