@@ -251,10 +251,16 @@ pub const LAG_PAGE_OFFSETS_MAX: usize = 20_000;
 pub const LAG_PARTITIONS_MAX: usize = 10_000;
 /// How long an answer about lag waits for coordinators and logs, ms: what has not answered then is named as missing.
 pub const LAG_WAIT_MS_MAX: u64 = 3_000;
-/// Timestamps that one answer about lag reads from logs.
-pub const LAG_TIMES_MAX: usize = 1_024;
+/// Timestamps that one answer about lag reads from logs (a microsecond each where the log is in memory).
+pub const LAG_TIMES_MAX: usize = 16_384;
+/// How long the list of groups waits for these, ms: a disk that is slow costs it seconds behind, not the answer.
+pub const LAG_LIST_TIMES_MS_MAX: u64 = 500;
+/// Logs that the answer about one group opens, for times and ends that are not known otherwise.
+pub const LAG_OPEN_MAX: usize = 256;
+/// Timestamps that the sampler reads in one go.
+pub const LAG_SAMPLE_TIMES_MAX: usize = 1_024;
 /// Of these, on one thread after the other.
-pub const LAG_TIMES_PER_JOB: usize = 32;
+pub const LAG_TIMES_PER_JOB: usize = 64;
 /// Threads that read timestamps at once, for all answers together: flushes need threads too.
 pub const LAG_TIMES_AT_ONCE: usize = 2;
 /// Offsets that one commit of a reset stores: what any sensible `max.message.bytes` has room for.

@@ -19,7 +19,8 @@ use crate::{
         consumer,
     },
     limits::{
-        LAG_OFFSETS_MAX, LAG_PAGE_OFFSETS_MAX, LAG_PARTITIONS_MAX, LAG_TIMES_AT_ONCE, LAG_TIMES_MAX, LAG_WAIT_MS_MAX,
+        LAG_LIST_TIMES_MS_MAX, LAG_OFFSETS_MAX, LAG_OPEN_MAX, LAG_PAGE_OFFSETS_MAX, LAG_PARTITIONS_MAX,
+        LAG_TIMES_AT_ONCE, LAG_TIMES_MAX, LAG_WAIT_MS_MAX,
     },
     partition::Partition,
 };
@@ -204,7 +205,8 @@ impl Broker {
                 }
             })
             .collect();
-        self.read_times(groups.iter_mut().map(|group| &mut group.partitions), false, deadline).await;
+        let soon = deadline.min(Instant::now() + Duration::from_millis(LAG_LIST_TIMES_MS_MAX));
+        self.read_times(groups.iter_mut().map(|group| &mut group.partitions), 0, soon).await;
         let now_ms = self.env.now_ms();
         {
             let series = self.lag.lock();
@@ -250,7 +252,7 @@ impl Broker {
             partitions.truncate(LAG_PARTITIONS_MAX);
         }
         self.open_unknown(&mut partitions, deadline).await;
-        self.read_times(std::iter::once(&mut partitions), true, deadline).await;
+        self.read_times(std::iter::once(&mut partitions), LAG_OPEN_MAX, deadline).await;
         missing.extend(elsewhere(partitions.iter()));
         let series = self.lag.series_of(group).unwrap_or_default();
         let (lag_records, oldest) = total(&partitions);
@@ -354,7 +356,7 @@ impl Broker {
     /// Opens logs whose ends are not known, and reads these.
     async fn open_unknown(&self, partitions: &mut [PartitionLag], deadline: Instant) {
         let is_closed = |lag: &&mut PartitionLag| lag.unknown == Some(Unknown::NotOpen);
-        let opened = partitions.iter_mut().filter(is_closed).map(|lag| async move {
+        let opened = partitions.iter_mut().filter(is_closed).take(LAG_OPEN_MAX).map(|lag| async move {
             if let Some(log) = lag.log.clone() {
                 log.begin_opening();
                 if timeout_at(deadline, log.open()).await.is_ok() {
@@ -365,16 +367,31 @@ impl Broker {
         join_all(opened).await;
     }
 
-    /// Reads times that the append clock does not know, [`LAG_TIMES_MAX`] at most.
-    async fn read_times(&self, groups: impl Iterator<Item = &mut Vec<PartitionLag>>, open: bool, deadline: Instant) {
-        let mut untimed: Vec<&mut PartitionLag> =
-            groups.flatten().filter(|lag| lag.unknown == Some(Unknown::NoTime)).take(LAG_TIMES_MAX).collect();
+    /// Reads times that the append clock does not know, [`LAG_TIMES_MAX`] at most; opens at most `open_max` logs for that.
+    async fn read_times(
+        &self,
+        groups: impl Iterator<Item = &mut Vec<PartitionLag>>,
+        mut open_max: usize,
+        deadline: Instant,
+    ) {
+        let may_read = |lag: &&mut PartitionLag| {
+            if lag.unknown != Some(Unknown::NoTime) {
+                return false;
+            }
+            let is_open = lag.log.as_ref().is_some_and(|log| log.is_open());
+            if !is_open && open_max > 0 {
+                open_max -= 1;
+                return true;
+            }
+            is_open
+        };
+        let mut untimed: Vec<&mut PartitionLag> = groups.flatten().filter(may_read).take(LAG_TIMES_MAX).collect();
         let wanted = untimed.iter().enumerate().filter_map(|(key, lag)| {
             let (log, offset) = (lag.log.clone()?, lag.first_unread()?);
             Some(Wanted { key, log, offset, end: lag.ends?.high_watermark })
         });
         let wanted = wanted.collect();
-        for (key, ms) in measure::times(&self.env, &self.lag.times, wanted, open, deadline).await {
+        for (key, ms) in measure::times(&self.env, &self.lag.times, wanted, deadline).await {
             measure::read_time(untimed[key], ms);
         }
     }

@@ -194,18 +194,17 @@ pub(super) struct Wanted<K> {
 }
 
 /// Reads the header timestamps of the batches that hold these offsets, where blocking is allowed, some at once; what is not read by `deadline`, cannot be read or has none is not
-/// among the answers. A log that is cold is opened first where `open` says so, else passed over.
+/// among the answers. A log that is cold is opened first.
 pub(super) async fn times<K: Send + 'static>(
     env: &Env,
     permits: &Semaphore,
     mut wanted: Vec<Wanted<K>>,
-    open: bool,
     deadline: Instant,
 ) -> Vec<(K, i64)> {
     let mut jobs = Vec::new();
     while !wanted.is_empty() {
         let rest = wanted.split_off(wanted.len().min(LAG_TIMES_PER_JOB));
-        jobs.push(job(env, permits, std::mem::replace(&mut wanted, rest), open, deadline));
+        jobs.push(job(env, permits, std::mem::replace(&mut wanted, rest), deadline));
     }
     let mut all = Vec::new();
     for some in futures_util::future::join_all(jobs).await {
@@ -220,16 +219,12 @@ async fn job<K: Send + 'static>(
     env: &Env,
     permits: &Semaphore,
     wanted: Vec<Wanted<K>>,
-    open: bool,
     deadline: Instant,
 ) -> Vec<(K, i64)> {
     let work = async {
         let mut ready = Vec::with_capacity(wanted.len());
         for it in wanted {
-            let reader = match (it.log.is_open(), open) {
-                (false, false) => continue,
-                _ => it.log.opened_reader().await,
-            };
+            let reader = it.log.opened_reader().await;
             if let Ok(reader) = reader {
                 ready.push((it.key, reader, it.offset, it.end));
             }

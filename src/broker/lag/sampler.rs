@@ -11,7 +11,7 @@ use crate::{
     },
     limits::{
         LAG_GROUPS_MAX, LAG_IDLE_MS, LAG_OFFSETS_MAX, LAG_PAGE_GROUPS_MAX, LAG_PAGE_OFFSETS_MAX, LAG_SAMPLE_MS,
-        LAG_TIMES_PER_JOB, LAG_WAIT_MS_MAX,
+        LAG_SAMPLE_TIMES_MAX, LAG_WAIT_MS_MAX,
     },
     partition::Partition,
 };
@@ -43,6 +43,8 @@ struct Sampler {
     seen: BTreeMap<Arc<str>, Seen>,
     /// Partitions that groups have committed to, and their watermarks then; -1 = not known.
     watched: Vec<(Weak<Partition>, i64)>,
+    /// Times are left to be read, and the last look could read some.
+    unread: bool,
 }
 
 /// What a coordinator has said.
@@ -129,7 +131,7 @@ impl Sampler {
     async fn tick(&mut self, broker: &Arc<Broker>) {
         let asked = self.ask(broker).await;
         let now_ms = broker.env.now_ms();
-        if asked || self.has_moved() {
+        if asked || self.unread || self.has_moved() {
             self.look(broker, now_ms).await;
         }
         self.record(&broker.lag, now_ms);
@@ -187,7 +189,7 @@ impl Sampler {
             let lags: Vec<PartitionLag> = group.committed.iter().cloned().map(measure).collect();
             measured.push((group.group.clone(), lags, seen));
         }
-        read_times(broker, measured.iter_mut().map(|(_, lags, _)| lags)).await;
+        self.unread = read_times(broker, measured.iter_mut().map(|(_, lags, _)| lags)).await;
         let mut watched = BTreeMap::new();
         for (group, lags, mut seen) in measured {
             for lag in &lags {
@@ -266,23 +268,29 @@ async fn groups_of(shard: &Shard<Groups>, offsets_max: usize) -> Option<Vec<Grou
     }
 }
 
-/// Reads some times that nobody remembers, of open logs; the others' turn comes with a later look.
-async fn read_times(broker: &Broker, groups: impl Iterator<Item = &mut Vec<PartitionLag>>) {
+/// Reads some times that nobody remembers, of open logs; says whether it did and others are left.
+async fn read_times(broker: &Broker, groups: impl Iterator<Item = &mut Vec<PartitionLag>>) -> bool {
     let is_untimed = |lag: &&mut PartitionLag| {
         lag.unknown == Some(Unknown::NoTime) && lag.log.as_ref().is_some_and(|log| log.is_open())
     };
-    let mut untimed: Vec<&mut PartitionLag> = groups.flatten().filter(is_untimed).take(2 * LAG_TIMES_PER_JOB).collect();
+    let mut untimed: Vec<&mut PartitionLag> =
+        groups.flatten().filter(is_untimed).take(LAG_SAMPLE_TIMES_MAX + 1).collect();
     if untimed.is_empty() {
-        return;
+        return false;
     }
+    let are_left = untimed.len() > LAG_SAMPLE_TIMES_MAX;
+    untimed.truncate(LAG_SAMPLE_TIMES_MAX);
     let wanted = untimed.iter().enumerate().filter_map(|(key, lag)| {
         let (log, offset) = (lag.log.clone()?, lag.first_unread()?);
         Some(Wanted { key, log, offset, end: lag.ends?.high_watermark })
     });
     let (wanted, deadline) = (wanted.collect(), Instant::now() + Duration::from_millis(LAG_WAIT_MS_MAX));
-    for (key, ms) in measure::times(&broker.env, &broker.lag.times, wanted, false, deadline).await {
+    let read = measure::times(&broker.env, &broker.lag.times, wanted, deadline).await;
+    let any = !read.is_empty();
+    for (key, ms) in read {
         measure::read_time(untimed[key], ms);
     }
+    any && are_left
 }
 
 #[cfg(test)]
