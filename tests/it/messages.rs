@@ -257,6 +257,100 @@ fn what_is_large_is_cut_and_comes_whole_as_bytes() {
     }
 }
 
+/// (offset, offset behind) of each hole of a page.
+fn holes(page: &Value) -> Vec<(i64, i64)> {
+    let hole = |h: &Value| (h["offset"].as_i64().unwrap(), h["next_offset"].as_i64().unwrap());
+    page["holes"].as_array().unwrap().iter().map(hole).collect()
+}
+
+/// The offsets of a page.
+fn offsets(page: &Value) -> Vec<i64> {
+    places(page).into_iter().map(|(_, offset)| offset).collect()
+}
+
+#[test]
+fn batches_that_cannot_be_unpacked_are_named_and_cost_no_memory() {
+    let mut rig = rig(1);
+    let two = |a: &str, b: &str| {
+        BatchBuilder::new().record(now_ms(), None, Some(a.as_bytes()), &[]).record(
+            now_ms(),
+            None,
+            Some(b.as_bytes()),
+            &[],
+        )
+    };
+    rig.append(0, 1, &two("a", "b"));
+    // Garbage, a batch cut short, one of fewer records than it says, and a bomb: more than may come out of a batch, in some 130 KiB.
+    let bomb = codec::pack(1, &vec![0; 130 << 20]);
+    let packed = codec::pack(4, two("c", "d").payload());
+    let whole = two("c", "d").record(now_ms(), None, Some(b"e"), &[]);
+    for (codec, payload, records) in [
+        (1, &b"garbage"[..], two("c", "d")),
+        (4, &packed[..packed.len() - 3], two("c", "d")),
+        (4, &packed[..], whole),
+        (1, &bomb[..], two("c", "d")),
+    ] {
+        let batch = records.build_with(codec, payload);
+        assert_eq!(rig.kafka.produce("a", 0, batch.into(), -1).error_code, 0);
+    }
+    rig.append(0, 2, &two("f", "g"));
+    let before = resident_bytes(rig.broker.pid());
+    let page = rig.page("");
+    // What comes before the damage within a batch is shown.
+    assert_eq!(offsets(&page), [0, 1, 6, 7, 11, 12]);
+    assert_eq!(holes(&page), [(2, 4), (4, 6), (8, 9), (9, 11)]);
+    assert_eq!(page["next"], Value::Null);
+    let page = rig.page("from=latest");
+    assert_eq!(offsets(&page), [12, 11, 7, 6, 1, 0]);
+    let mut tail = rig.http.events("/v1/topics/a/tail?from=earliest");
+    let told: Vec<_> = records(&mut tail).take(10).map(|e| e.event).collect();
+    let wanted = ["message", "message", "hole", "hole", "message", "message", "hole", "hole", "message", "message"];
+    assert_eq!(told, wanted);
+    assert!(rig.http.get("/v1/topics/a/messages/0/9").problem(404).contains("unpacked"));
+    let grown = resident_bytes(rig.broker.pid()).saturating_sub(before);
+    assert!(grown < 500 << 20, "{} MiB", grown >> 20);
+}
+
+#[test]
+fn what_is_damaged_on_disk_is_named_and_what_lies_behind_it_is_shown() {
+    let mut rig = rig(1);
+    for n in 0..20 {
+        rig.fill(0, 10, now_ms() + n, 1);
+    }
+    let dir = rig._dir;
+    assert_eq!(rig.broker.stop().0, Some(0));
+    let log = dir.path().join("a-0").join("00000000000000000000.log");
+    let mut bytes = std::fs::read(&log).unwrap();
+    let mut at = 0;
+    for n in 0..20 {
+        let length = i32::from_be_bytes(bytes[at + 8..at + 12].try_into().unwrap()) as usize;
+        // The records of batches 5 and 6, and of the last one.
+        if [5, 6, 19].contains(&n) {
+            bytes[at + 70] ^= 0x55;
+        }
+        at += 12 + length;
+    }
+    std::fs::write(&log, bytes).unwrap();
+    let broker = Options::new(dir.path()).start();
+    let http = http(&broker.http);
+    let page = |query: &str| http.get(&format!("/v1/topics/a/messages?limit=1000&{query}")).expect(200);
+    let whole: Vec<i64> = (0..50).chain(70..190).collect();
+    for _ in 0..2 {
+        let forward = page("");
+        assert_eq!(offsets(&forward), whole);
+        let lost: i64 = holes(&forward).iter().map(|(from, to)| to - from).sum();
+        assert_eq!(lost, 30, "{:?}", holes(&forward));
+        let back = page("from=latest");
+        assert_eq!(offsets(&back), whole.iter().rev().copied().collect::<Vec<_>>());
+        assert_eq!(offsets(&page("offset=55"))[0], 70);
+    }
+    http.get("/v1/topics/a/messages/0/55").problem(404);
+    let mut tail = http.events("/v1/topics/a/tail?from=earliest");
+    let told: Vec<_> = records(&mut tail).take_while(|e| !e.data.contains("\"offset\":189,")).collect();
+    assert_eq!(told.iter().filter(|e| e.event == "message").count(), 169);
+    assert_eq!(http.get("/readyz").status, 200);
+}
+
 /// A payload of text.
 fn text(data: &str) -> Value {
     json!({"encoding": "text", "data": data})

@@ -291,11 +291,16 @@ impl Tail {
         next_offset
     }
 
-    /// A partition cannot be read: the tail ends with the topic, else looks again when that partition moves.
+    /// A partition cannot be read: the tail ends and says why, but where it only takes time.
     fn failed(&mut self, slot: usize, error: PartitionError) -> Option<Told> {
         match error {
             PartitionError::Deleted => Some(Told::End("the topic was deleted".into())),
             PartitionError::Stopping => None,
+            // It takes long to recover, or was closed under our hands.
+            PartitionError::NotOpen => {
+                self.behind.push_back(slot);
+                Some(Told::Idle)
+            }
             error => {
                 let partition = self.first + slot as i32;
                 Some(Told::End(format!("partition {partition}: {error}")))
