@@ -157,7 +157,7 @@ pub struct DeleteRecords {
 #[serde(deny_unknown_fields)]
 pub struct DeleteBefore {
     /// The partition.
-    #[schema(minimum = 0)]
+    #[schema(minimum = 0, maximum = 2_147_483_647)]
     pub partition: i32,
     /// Records below this offset go; all that consumers can see where it is not given.
     #[schema(minimum = 0)]
@@ -193,7 +193,7 @@ pub struct NewTopic {
     #[schema(minimum = 1, maximum = 100_000, example = 6)]
     pub partitions: Option<i32>,
     /// `default.replication.factor` where it is not given.
-    #[schema(minimum = 1)]
+    #[schema(minimum = 1, maximum = 32_767)]
     pub replication_factor: Option<i16>,
     /// Settings of its own.
     #[serde(default)]

@@ -7,14 +7,13 @@ use super::{
     extract::{Nothing, Params},
     groups, health, latency, messages, metrics, publish, tail, throughput, topics,
 };
-use axum::{
-    Router,
-    http::header,
-    response::{IntoResponse, Response},
-};
+use axum::{Router, http::header, response::IntoResponse};
 use bytes::Bytes;
-use std::sync::LazyLock;
-use utoipa::OpenApi;
+use std::{collections::BTreeMap, sync::LazyLock};
+use utoipa::{
+    IntoResponses, OpenApi,
+    openapi::{RefOr, Response, response::ResponseBuilder},
+};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 /// What the document says of itself.
@@ -57,14 +56,36 @@ pub fn router() -> Router<Admin> {
 /// This document.
 #[utoipa::path(get, path = "/v1/openapi.json", tag = "cluster",
     responses((status = 200, description = "OpenAPI 3.1", body = serde_json::Value), Refusals))]
-async fn get_document(Params(_): Params<Nothing>) -> Response {
-    static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(document().to_json().unwrap_or_default()));
+async fn get_document(Params(_): Params<Nothing>) -> axum::response::Response {
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| Bytes::from(text()));
     ([(header::CONTENT_TYPE, "application/json")], TEXT.clone()).into_response()
 }
 
-/// The document, made from the routes.
+/// The document as it is served. The crate writes the operation that a link leads to under a name that OpenAPI does not have.
+fn text() -> String {
+    document().to_json().unwrap_or_default().replace(r#""operation_id":"#, r#""operationId":"#)
+}
+
+/// The document, made from the routes; what every one of them may answer is added to each.
 fn document() -> utoipa::openapi::OpenApi {
-    routes().split_for_parts().1
+    let mut document = routes().split_for_parts().1;
+    for item in document.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.patch, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            for (status, response) in common() {
+                operation.responses.responses.entry(status).or_insert(response);
+            }
+        }
+    }
+    document
+}
+
+/// Answers of every route: refusals, and what is refused before a route is looked for (a path with its parameters above 64 KiB).
+fn common() -> BTreeMap<String, RefOr<Response>> {
+    let mut common = Refusals::responses();
+    let too_long = ResponseBuilder::new().description("The path with its parameters is too long").build();
+    common.insert("414".into(), RefOr::T(too_long));
+    common
 }
 
 #[cfg(test)]
@@ -153,8 +174,18 @@ mod tests {
                 }
             }
         }
-        // Every schema that is named is there.
-        let text = document.to_string();
+        // Every schema and every operation that is named is there.
+        let text = text();
+        let ids: Vec<&str> =
+            text.split(r#""operationId":""#).skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+        let declared = operations().len();
+        let different: std::collections::BTreeSet<&str> = ids.iter().copied().collect();
+        assert_eq!(
+            different.len(),
+            declared,
+            "an operation is named that is not there, or two are named alike: {ids:?}"
+        );
+        assert!(ids.len() > declared, "no links: {ids:?}");
         for name in text.split("#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
             assert!(document["components"]["schemas"].get(name).is_some(), "{name} is named, but not there");
         }

@@ -65,7 +65,9 @@ async fn list_topics(
 
 /// Creates a topic. It takes records when this is answered.
 #[utoipa::path(post, path = "/v1/topics", tag = "topics", request_body = NewTopic,
-    responses((status = 201, description = "Created", body = Topic, headers(("location" = String, description = "Where it is"))),
+    responses((status = 201, description = "Created", body = Topic, headers(("location" = String, description = "Where it is")),
+        links(("look" = (operation_id = "get_topic", parameters(("topic" = "$response.body#/name")))), ("change" = (operation_id = "change_topic", parameters(("topic" = "$response.body#/name")))),
+            ("delete" = (operation_id = "delete_topic", parameters(("topic" = "$response.body#/name")))), ("trim" = (operation_id = "delete_records", parameters(("topic" = "$response.body#/name")))))),
         (status = 409, description = "A topic of this name exists", body = Problem, content_type = "application/problem+json"), Refusals, BadBody))]
 async fn create_topic(
     State(admin): State<Admin>,
