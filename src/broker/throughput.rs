@@ -170,8 +170,8 @@ impl Throughput {
         Some(of_name(&state, name)?.ring.as_ref()?.rates(state.end_ms))
     }
 
-    /// Ends a step of `ms` at `now_ms`: takes over what was counted since the last.
-    fn step(&self, active: &Active, now_ms: i64, ms: u32) {
+    /// Ends a step of `ms` at `now_ms`: takes over what was counted since the last. Gives the topics whose series it freed.
+    fn step(&self, active: &Active, now_ms: i64, ms: u32) -> Vec<Arc<TopicState>> {
         let mut state = self.lock();
         let State { end_ms, all, topics, rings } = &mut *state;
         *end_ms = now_ms;
@@ -186,6 +186,7 @@ impl Throughput {
             });
         }
         let mut sum = Point { ms, ..Point::default() };
+        let mut rested = Vec::new();
         topics.retain(|_, series| {
             let counts = series.topic.traffic.counts();
             let point = between(&series.counted, &counts, ms);
@@ -200,10 +201,12 @@ impl Throughput {
             if !kept {
                 *rings -= usize::from(series.ring.is_some());
                 active.rest(&series.topic, &counts);
+                rested.push(series.topic.clone());
             }
             kept
         });
         all.push(sum);
+        rested
     }
 
     /// Topics with traffic.
@@ -259,17 +262,17 @@ impl Broker {
             let ms = u32::try_from(now.duration_since(last).as_millis()).unwrap_or(u32::MAX);
             last = now;
             let now_ms = self.env.now_ms();
-            let busy = if n.is_multiple_of(CLOCK_POINTS) { self.throughput.busy() } else { Vec::new() };
-            self.throughput.step(&self.shared.active, now_ms, ms);
+            let mut idle = self.throughput.step(&self.shared.active, now_ms, ms);
             if n.is_multiple_of(CLOCK_POINTS) {
                 self.readers.expire(now_ms);
+                // Partitions may be idle where their topic is not.
+                idle.extend(self.throughput.busy());
             }
-            if busy.is_empty() {
+            if idle.is_empty() {
                 continue;
             }
-            // Those that this step let rest are among them: no clock outlives its topic's series by more than a minute.
             let table = self.partitions.snapshot();
-            for topic in busy.iter().filter_map(|topic| table.by_id(topic.id)) {
+            for topic in idle.iter().filter_map(|topic| table.by_id(topic.id)) {
                 topic.partitions.iter().for_each(|p| p.rest_clock(now_ms - FIGURES_IDLE_MS as i64));
             }
         }

@@ -351,10 +351,10 @@ impl Partition {
         self.clock().appended_ms(offset)
     }
 
-    /// Frees the append clock if nothing was appended since `since_ms`.
+    /// Frees the append clock if nothing was appended after `since_ms`.
     pub fn rest_clock(&self, since_ms: i64) {
         let mut clock = self.clock();
-        if clock.last_ms().is_some_and(|last_ms| last_ms < since_ms) {
+        if clock.last_ms().is_some_and(|last_ms| last_ms <= since_ms) {
             clock.clear();
         }
     }

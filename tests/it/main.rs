@@ -21,6 +21,7 @@ mod disk_full;
 mod embed;
 mod exact;
 mod examples;
+mod figures;
 mod flush_failure;
 mod groups;
 mod groups_crash;

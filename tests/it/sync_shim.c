@@ -1,6 +1,7 @@
 /* Stands before libc (LD_PRELOAD): makes one flush fail, and writes down flushes, requests and replies with their times.
  *
  * SHIM_LOG      file to append one line an event to
+ * SHIM_HOLD     while this file is there, flushes wait
  * SHIM_TRIGGER  once this file is there, the flush after as many more as it says (a decimal number) fails with EIO, once
  *
  * Lines: <kind> <begin ns> <end ns> <result> <detail>
@@ -24,12 +25,14 @@
 
 static int log_fd = -1;
 static const char *trigger;
+static const char *hold;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static long left = -1; /* flushes until the one that fails; -1 = not armed, -2 = done */
 
 __attribute__((constructor)) static void start(void) {
   const char *log = getenv("SHIM_LOG");
   trigger = getenv("SHIM_TRIGGER");
+  hold = getenv("SHIM_HOLD");
   if (log) log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
 }
 
@@ -67,6 +70,11 @@ static int fails(void) {
   return yes;
 }
 
+static void wait_while_held(void) {
+  struct timespec ms = {0, 1000000};
+  while (hold && access(hold, F_OK) == 0) nanosleep(&ms, NULL);
+}
+
 static void path_of(int fd, char *out, size_t size) {
   char link[64];
   snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
@@ -79,6 +87,7 @@ static int sync_by(long number, int fd) {
   long long begin = now();
   long result;
   path_of(fd, path, sizeof path);
+  wait_while_held();
   if (fails()) {
     errno = EIO;
     result = -1;
@@ -96,6 +105,7 @@ int syncfs(int fd) { return sync_by(SYS_syncfs, fd); }
 int msync(void *at, size_t len, int flags) {
   long long begin = now();
   long result;
+  wait_while_held();
   if (fails()) {
     errno = EIO;
     result = -1;

@@ -31,7 +31,7 @@ async fn start(config: Config) -> (Arc<Broker>, Client) {
     let env = Env::simulated(Arc::new(SimDisk::new()), 1, 1_700_000_000_000);
     // Few wake-ups: the test passes a week.
     let config = config.set("log.retention.ms", "-1").set("log.retention.check.interval.ms", "36000000");
-    let config = config.set("offsets.retention.check.interval.ms", "36000000");
+    let config = config.set("offsets.retention.check.interval.ms", "36000000").set("millstream.figures", "false");
     let broker = server::boot(config, env, Metrics::new()).await.unwrap();
     let client = Client::new(&broker, 1);
     assert_eq!(client.create_topic(PARTITIONS, "fsync").await, 0);

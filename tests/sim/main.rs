@@ -4,6 +4,7 @@
 
 mod client;
 mod expiry;
+mod figures;
 mod groups;
 mod history;
 mod lying_disk;
