@@ -191,12 +191,12 @@ impl Newest {
         filter: &Compiled<'_>,
     ) -> Result<(), (usize, PartitionError)> {
         while self.chosen.len() < self.limit {
-            for n in 0..self.ends.len() {
+            for (n, partition) in partitions.iter().enumerate() {
                 while self.ends[n].heads.is_empty() && !self.ends[n].is_done() {
                     if self.budget_bytes == 0 && !self.is_stuck() {
                         break;
                     }
-                    self.fill(n, &partitions[n], unpacked, filter).map_err(|e| (n, e))?;
+                    self.fill(n, partition, unpacked, filter).map_err(|e| (n, e))?;
                 }
             }
             // Where the budget ended early a partition may have newer ones than those merged here: they come on the next page.
