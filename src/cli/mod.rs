@@ -85,4 +85,29 @@ mod tests {
     fn the_arguments_fit_together() {
         Arguments::command().debug_assert();
     }
+
+    /// Every command and every long option of it, but those that all have.
+    fn options(command: &clap::Command, path: &str, out: &mut Vec<(String, String)>) {
+        for sub in command.get_subcommands().filter(|c| c.get_name() != "help") {
+            options(sub, format!("{path} {}", sub.get_name()).trim(), out);
+        }
+        if !command.has_subcommands() {
+            out.push((path.to_string(), path.to_string()));
+            let longs = command.get_arguments().filter_map(|a| a.get_long());
+            out.extend(longs.map(|long| (path.to_string(), format!("--{long}"))));
+        }
+    }
+
+    #[test]
+    fn every_option_is_in_the_page() {
+        let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/cli.md")).unwrap();
+        let mut all = Vec::new();
+        for name in ["topic", "group", "produce", "consume"] {
+            let command = Arguments::command();
+            options(command.find_subcommand(name).unwrap(), name, &mut all);
+        }
+        assert!(all.len() > 40, "{all:?}");
+        let missing: Vec<_> = all.iter().filter(|(_, text)| !page.contains(text.as_str())).collect();
+        assert!(missing.is_empty(), "not in docs/cli.md: {missing:?}");
+    }
 }
