@@ -514,3 +514,97 @@ fn unpack(
     }
     Ok(next)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use millstream_storage::record::BatchBuilder;
+
+    fn batch(base: i64, values: &[&str], codec: u8) -> Vec<u8> {
+        let mut builder = BatchBuilder::new().base_offset(base);
+        for (i, value) in values.iter().enumerate() {
+            builder.push(1_000 + i as i64, Some(b"k"), Some(value.as_bytes()), &[("h", None)]);
+        }
+        let packed = codec::pack(codec, builder.payload());
+        builder.build_with(codec, &packed)
+    }
+
+    fn read(bytes: &[u8], from: i64) -> (Result<i64, (i64, String)>, Vec<i64>) {
+        let mut out = Vec::new();
+        let limits = Unpack { from, check_crcs: true };
+        let next = unpack(&Bytes::copy_from_slice(bytes), limits, Vec::new(), &mut out);
+        (next, out.iter().map(|r| r.offset).collect())
+    }
+
+    #[test]
+    fn records_come_from_the_offset_on_and_a_batch_cut_at_the_end_is_left_for_the_next_answer() {
+        for codec in 0..=4 {
+            let whole = [batch(10, &["a", "b", "c"], codec), batch(13, &["d", "e"], codec)].concat();
+            assert_eq!(read(&whole, 11), (Ok(15), vec![11, 12, 13, 14]), "codec {codec}");
+            assert_eq!(read(&whole, 15), (Ok(15), vec![]));
+            for cut in [whole.len() - 1, whole.len() - 40] {
+                assert_eq!(read(&whole[..cut], 10), (Ok(13), vec![10, 11, 12]), "codec {codec}");
+            }
+        }
+        assert_eq!(read(&[], 7), (Ok(7), vec![]));
+    }
+
+    #[test]
+    fn what_is_damaged_is_an_error_at_its_offset_behind_what_is_whole() {
+        let first = batch(10, &["a", "b"], 0);
+        for codec in 0..=4 {
+            let second = batch(12, &["c", "d", "e"], codec);
+            for at in 21..second.len() {
+                let mut bytes = [&first[..], &second].concat();
+                bytes[first.len() + at] ^= 0x10;
+                let (next, records) = read(&bytes, 10);
+                assert_eq!((next.map_err(|e| e.0), records), (Err(12), vec![10, 11]), "codec {codec} at {at}");
+            }
+        }
+        let mut old = batch(0, &["a"], 0);
+        old[16] = 1;
+        assert!(read(&old, 0).0.is_err());
+    }
+
+    #[test]
+    fn hostile_batches_never_panic() {
+        let good = [batch(10, &["a", "b", "c"], 0), batch(13, &["d", "e"], 3)].concat();
+        for at in 0..good.len() {
+            for value in [0, 0x7f, 0x80, 0xff] {
+                let mut bytes = good.clone();
+                bytes[at] = value;
+                for check_crcs in [true, false] {
+                    let limits = Unpack { from: 0, check_crcs };
+                    let _ = unpack(&Bytes::from(bytes.clone()), limits, Vec::new(), &mut Vec::new());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn aborted_transactions_are_left_out() {
+        let of = |base: i64, id: i64, value: &[u8]| {
+            let batch = BatchBuilder::new().base_offset(base).producer(id, 0, 0).transactional();
+            batch.record(1, None, Some(value), &[]).build()
+        };
+        // Control batches: version i16, type i16 (0 abort, 1 commit).
+        let marker = |base: i64, id: i64, kind: u8| {
+            let batch = BatchBuilder::new().base_offset(base).producer(id, 0, -1).transactional().control();
+            batch.record(1, Some(&[0, 0, 0, kind]), Some(b""), &[]).build()
+        };
+        let log = [
+            of(0, 7, b"aborted"),
+            of(1, 8, b"kept"),
+            marker(2, 7, 0),
+            of(3, 7, b"kept"),
+            marker(4, 8, 1),
+            marker(5, 7, 1),
+        ];
+        let aborted = vec![AbortedTransaction::default().with_producer_id(7.into()).with_first_offset(0)];
+        let mut out = Vec::new();
+        let limits = Unpack { from: 0, check_crcs: true };
+        let next = unpack(&Bytes::from(log.concat()), limits, aborted, &mut out);
+        assert_eq!(next, Ok(6));
+        assert_eq!(out.iter().map(|r| r.offset).collect::<Vec<_>>(), [1, 3]);
+    }
+}

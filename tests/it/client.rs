@@ -1,6 +1,6 @@
 //! Our own client layer against a running broker.
 
-use crate::support::Broker;
+use crate::support::{Broker, Options, PATIENCE, Proxy, temp};
 use millstream::{
     Env,
     client::{
@@ -170,7 +170,7 @@ async fn two_members_share_a_topic_and_the_one_that_stays_takes_over_where_the_o
         records.map(|r| String::from_utf8(r.value.unwrap().to_vec()).unwrap()).collect()
     };
     // Both poll until each has two partitions.
-    let deadline = tokio::time::Instant::now() + crate::support::PATIENCE;
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while first.positions().count() != 2 || second.positions().count() != 2 {
         assert!(tokio::time::Instant::now() < deadline, "{first:?} {second:?}");
         let wait = Duration::from_millis(20);
@@ -239,4 +239,77 @@ async fn what_a_hostile_broker_answers_is_an_error_and_no_more() {
         println!("{what}: {refused}");
         assert!(refused.to_string().contains(&address), "{what}: {refused}");
     }
+}
+
+/// The broker is killed and started again while records flow; behind a proxy, so that its address stays.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotent_producer_outlives_its_broker_without_loss_double_or_disorder() {
+    let (dir, proxy) = (temp(), Proxy::new());
+    let options = Options::new(dir.path()).set("advertised.listeners", &proxy.advertised());
+    let mut broker = options.start();
+    proxy.to(Some(&broker.kafka));
+    let cluster = Cluster::connect(&Env::real(), ClusterOptions::parse(&proxy.address).unwrap()).await.unwrap();
+    admin::create_topic(&cluster, "t", Some(2), None, &[]).await.unwrap();
+    let settings = ProducerOptions {
+        idempotent: true,
+        linger: Duration::ZERO,
+        // Many small requests, so that some are in flight at every kill.
+        batch_bytes: 400,
+        ..Default::default()
+    };
+    let delivered = Arc::new(Mutex::new(0usize));
+    let count = delivered.clone();
+    let producer = Producer::start(&cluster, "t", settings, move |delivery| {
+        delivery.result.unwrap();
+        *count.lock().unwrap() += delivery.tokens.len();
+    })
+    .await
+    .unwrap();
+    let total = 6_000u32;
+    for n in 0..total {
+        if n % 2_000 == 1_000 {
+            proxy.to(None);
+            broker.kill();
+            broker = options.start();
+            proxy.to(Some(&broker.kafka));
+        }
+        let value = n.to_string();
+        let record = NewRecord { value: Some(value.as_bytes()), partition: Some(n as i32 % 2), ..Default::default() };
+        producer.send(record).await.unwrap();
+    }
+    tokio::time::timeout(PATIENCE, producer.close()).await.unwrap();
+    assert_eq!(*delivered.lock().unwrap(), total as usize);
+    let read = all(&cluster, "t").await;
+    for partition in 0..2 {
+        let values = read.iter().filter(|(p, _)| *p == partition).map(|(_, r)| r.value.clone().unwrap());
+        let values: Vec<u32> = values.map(|v| std::str::from_utf8(&v).unwrap().parse().unwrap()).collect();
+        let wanted: Vec<u32> = (0..total).filter(|n| *n as i32 % 2 == partition).collect();
+        assert!(values == wanted, "partition {partition}: {} records, in order: {}", values.len(), values.is_sorted());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_stays_away_fails_every_record_in_time() {
+    let (dir, proxy) = (temp(), Proxy::new());
+    let broker = Options::new(dir.path()).set("advertised.listeners", &proxy.advertised()).start();
+    proxy.to(Some(&broker.kafka));
+    let cluster = Cluster::connect(&Env::real(), ClusterOptions::parse(&proxy.address).unwrap()).await.unwrap();
+    admin::create_topic(&cluster, "t", Some(1), None, &[]).await.unwrap();
+    let failed: Arc<Mutex<BTreeSet<u64>>> = Arc::default();
+    let sink = failed.clone();
+    let settings = ProducerOptions { delivery_timeout: Duration::from_millis(300), ..Default::default() };
+    let producer = Producer::start(&cluster, "t", settings, move |delivery| {
+        let error = delivery.result.unwrap_err().to_string();
+        assert!(error.contains("not delivered within 300 ms"), "{error}");
+        sink.lock().unwrap().extend(delivery.tokens);
+    })
+    .await
+    .unwrap();
+    proxy.to(None);
+    broker.kill();
+    for token in 0..100 {
+        producer.send(NewRecord { value: Some(b"v"), token, ..Default::default() }).await.unwrap();
+    }
+    tokio::time::timeout(PATIENCE, producer.close()).await.unwrap();
+    assert_eq!(failed.lock().unwrap().len(), 100);
 }
