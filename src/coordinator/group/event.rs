@@ -317,6 +317,9 @@ pub enum Event {
     TopicsDeleted(Vec<(Arc<str>, Uuid)>),
 }
 
+/// What became of one partition of a [`Commit`]: the offset before, if any.
+pub type CommitResult = Result<Option<i64>, GroupError>;
+
 /// Answers, by the event of the same name.
 #[derive(Debug)]
 pub enum Reply {
@@ -326,7 +329,7 @@ pub enum Reply {
     /// The whole; and each member's, in order.
     Leave(Result<Vec<Result<(), GroupError>>, GroupError>),
     /// Whole request; else each partition's, in the order of the event, with the offset that it was committed at before (to the same topic), if any.
-    Commit(Result<Vec<Vec<Result<Option<i64>, GroupError>>>, GroupError>),
+    Commit(Result<Vec<Vec<CommitResult>>, GroupError>),
     /// Only what there is: one asked for and not among them has no commit.
     Fetch(Result<Vec<Committed>, GroupError>),
     /// `GroupIdNotFound` for an unknown one.
