@@ -193,7 +193,8 @@ async fn delete_records(
             return Err(refused(format!("partition {number} is named twice")));
         }
         let Some(partition) = entry.partition(number) else {
-            return Err(ChangeError::UnknownPartition { topic, partition: number }.into());
+            // Named by the body: what the path names is there.
+            return Err(refused(ChangeError::UnknownPartition { topic, partition: number }.to_string()));
         };
         opening.wait(partition.open()).await?;
         let offsets = partition.offsets()?;

@@ -308,6 +308,10 @@ fn plan_growth(image: &Image, topic: &Growth<'_>, seed: u64, before: usize) -> R
         let why = format!("the topic has {have} partitions; {} is not more", topic.partitions);
         return Err(ChangeError::Partitions(why));
     }
+    if wanted > PARTITIONS_PER_REQUEST_MAX {
+        let why = format!("a topic has at most {PARTITIONS_PER_REQUEST_MAX} partitions");
+        return Err(ChangeError::Partitions(why));
+    }
     let added = wanted - have;
     if before.saturating_add(added) > PARTITIONS_PER_REQUEST_MAX {
         return Err(too_many());
@@ -467,7 +471,7 @@ pub(crate) mod tests {
         };
         let error = |topic| plan_growth(&image, &topic, 0, 0).unwrap_err();
         assert!(matches!(error(to("x", 3)), ChangeError::UnknownTopic(name) if name == "x"));
-        for count in [-1, 0, 1, 2, i32::MAX] {
+        for count in [-1, 0, 1, 2, PARTITIONS_PER_REQUEST_MAX as i32 + 1, i32::MAX] {
             assert!(matches!(error(to("t", count)), ChangeError::Partitions(_)));
         }
         for chosen in [by_hand(4, &[&[1]]), by_hand(3, &[&[1, 2]]), by_hand(3, &[&[9]])] {
