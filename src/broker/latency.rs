@@ -102,6 +102,9 @@ impl GroupStage {
 /// A place for a histogram.
 type Slot = OnceLock<Arc<Recorder>>;
 
+/// Topics by name and id: one created anew under a name is another.
+type Topics = BTreeMap<(Arc<str>, Uuid), Weak<TopicState>>;
+
 /// All histograms of a broker.
 #[derive(Debug)]
 pub struct Latency {
@@ -113,7 +116,7 @@ pub struct Latency {
     other_topics: [Slot; 4],
     other_groups: [Slot; 2],
     /// Topics with samples.
-    topics: Mutex<BTreeMap<(Arc<str>, Uuid), Weak<TopicState>>>,
+    topics: Mutex<Topics>,
     groups: Mutex<BTreeMap<Arc<str>, GroupHistograms>>,
     unattributed: AtomicU64,
 }

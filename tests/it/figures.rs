@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use hdrhistogram::Histogram;
 use millstream::{
     Config, Env, Node,
-    broker::latency::{GroupStage, Stage, Subject},
+    broker::latency::{GroupStage, Subject},
 };
 use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
@@ -63,10 +63,6 @@ impl Drop for World {
             self.runtime.block_on(node.stop());
         }
     }
-}
-
-fn topic(stage: Stage) -> Subject {
-    Subject::Topic { name: "t".into(), stage }
 }
 
 fn group(stage: GroupStage) -> Subject {
