@@ -26,7 +26,7 @@ use kafka_protocol::{
     },
     protocol::{Request, StrBytes},
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 use tokio::time::Instant;
 
 /// DescribeConfigs' and IncrementalAlterConfigs' number of a topic.
@@ -79,7 +79,7 @@ async fn ask_controller<R: Request>(cluster: &Cluster, request: &R) -> Result<(C
 
 // ---- topics ----
 
-/// Creates a topic; `None` = as many as the broker's settings say.
+/// Creates a topic; `None` = as many as the broker's settings say. Waits a moment until brokers name it with its leaders, so that it can be used.
 ///
 /// # Errors
 /// The broker's code with its words (TOPIC_ALREADY_EXISTS, INVALID_CONFIG, …).
@@ -101,7 +101,24 @@ pub async fn create_topic(
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms(cluster));
     let (connection, answer) = ask_controller(cluster, &request).await?;
     let result = answer.topics.first().ok_or_else(|| missing(&connection, "CreateTopics"))?;
-    ClientError::check(result.error_code, result.error_message.as_deref(), || format!("cannot create topic `{name}`"))
+    ClientError::check(result.error_code, result.error_message.as_deref(), || format!("cannot create topic `{name}`"))?;
+    until_shown(cluster, name, 1).await;
+    Ok(())
+}
+
+/// A controller answers before other brokers have heard: waits until one names the topic with so many partitions, all led. It is there in any case, so not for long.
+async fn until_shown(cluster: &Cluster, name: &str, partitions: usize) {
+    let deadline = Instant::now() + cluster.timeout().min(Duration::from_secs(5));
+    let mut backoff = Backoff::default();
+    while Instant::now() < deadline {
+        if let Ok(facts) = cluster.fresh_topic(name).await
+            && facts.partitions.len() >= partitions
+            && facts.partitions.iter().all(|p| p.leader.is_some())
+        {
+            return;
+        }
+        backoff.wait().await;
+    }
 }
 
 /// Deletes a topic.
@@ -137,7 +154,9 @@ pub async fn grow_topic(cluster: &Cluster, name: &str, count: i32) -> Result<(),
     cluster.forget(name);
     ClientError::check(result.error_code, result.error_message.as_deref(), || {
         format!("cannot give topic `{name}` {count} partitions")
-    })
+    })?;
+    until_shown(cluster, name, usize::try_from(count).unwrap_or(0)).await;
+    Ok(())
 }
 
 /// Deletes the records of a partition before an offset (-1 = all); gives the first offset there is then.

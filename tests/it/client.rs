@@ -144,7 +144,7 @@ async fn a_start_is_found_by_offset_end_and_time() {
 async fn filled(cluster: &Cluster, topic: &str, partitions: i32, records: u32) {
     admin::create_topic(cluster, topic, Some(partitions), None, &[]).await.unwrap();
     let producer =
-        Producer::start(cluster, topic, ProducerOptions::default(), |d| drop(d.result.unwrap())).await.unwrap();
+        Producer::start(cluster, topic, ProducerOptions::default(), |d| assert!(d.result.is_ok())).await.unwrap();
     for n in 0..records {
         let value = n.to_string();
         let partition = Some(n as i32 % partitions);
