@@ -44,16 +44,15 @@ fn state(cluster: Option<&json::Cluster>, reason: Option<&str>) -> Markup {
             Some(why) => p.lead.alert { "The broker does not take records: " (text::shown(why)) "." }
         }
         @if let Some(cluster) = cluster {
-            p.muted { "Node " (cluster.node_id) " of cluster " code { (cluster.cluster_id) } ", Millstream " (cluster.version) }
+            // By the minute once it is one: a number that ticks each second says nothing more.
+            @let step_s = if cluster.uptime_s < 60.0 { 1.0 } else { 60.0 };
+            p.muted { "Up for " (text::seconds((cluster.uptime_s / step_s).floor() * step_s)) ". Node " (cluster.node_id) " of cluster " code { (cluster.cluster_id) } ", Millstream " (cluster.version) }
         }
     }
 }
 
 fn figures(cluster: &json::Cluster) -> Markup {
     let (rates, at_risk) = (&cluster.rates, &cluster.at_risk);
-    // By the minute once it is one: a number that ticks each second says nothing more.
-    let uptime =
-        if cluster.uptime_s < 60.0 { cluster.uptime_s.floor() } else { (cluster.uptime_s / 60.0).floor() * 60.0 };
     html! {
         dl.figures {
             div { dt { "In" } dd { (text::bytes(rates.in_bytes_per_s)) "/s" span.sub { (text::count(rates.in_records_per_s)) " records/s" } } }
@@ -71,7 +70,6 @@ fn figures(cluster: &json::Cluster) -> Markup {
                 }
             }
             div { dt { "Connections" } dd { (text::grouped(cluster.connections as i64)) span.sub { "of Kafka clients" } } }
-            div { dt { "Up for" } dd { (text::seconds(uptime)) } }
         }
     }
 }

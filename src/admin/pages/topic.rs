@@ -124,7 +124,7 @@ fn form(name: &str, query: &Query, partitions: usize) -> Markup {
             label { "Order" select name="from" {
                 @for (value, words) in FROM { option value=(value) selected[value == query.from] { (words) } }
             } }
-            label { "Offset or time" input type="text" name="at" value=(query.at) placeholder="1000 or 2026-01-31 12:00" size="18"; }
+            label { "Offset or time" input type="text" name="at" value=(query.at) placeholder="1000 or 2026-01-31 12:00" size="22"; }
             label { "Partition" input type="number" name="partition" value=(query.partition) min="0" max=(partitions.saturating_sub(1)) placeholder="all"; }
             label { "Contains" input type="search" name="contains" value=(query.contains) size="14"; }
             button type="submit" { "Show" }
