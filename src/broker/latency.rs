@@ -26,6 +26,10 @@ use uuid::Uuid;
 
 /// How long a group's histograms are kept without a sample when others want their room, ms.
 const GROUP_IDLE_MS: i64 = 3_600_000;
+/// How often such groups are looked for at most, ms: while there is no room every sample of the others would.
+const GROUP_SWEEP_MS: u64 = 60_000;
+/// Topics with histograms below which those that are gone are not looked for.
+const TOPICS_SWEPT_MIN: usize = 64;
 /// API keys that have a place.
 const API_KEYS: usize = HISTOGRAMS_OF_APIS / 2;
 
@@ -102,8 +106,37 @@ impl GroupStage {
 /// A place for a histogram.
 type Slot = OnceLock<Arc<Recorder>>;
 
-/// Topics by name and id: one created anew under a name is another.
-type Topics = BTreeMap<(Arc<str>, Uuid), Weak<TopicState>>;
+/// Topics with a histogram of their own.
+#[derive(Debug, Default)]
+struct Topics {
+    /// By name and id: one created anew under a name is another.
+    by_name: BTreeMap<(Arc<str>, Uuid), Weak<TopicState>>,
+    /// How many were left when those that are gone were taken out last.
+    left: usize,
+}
+
+impl Topics {
+    /// Adds a topic. Those that are gone go once there are twice as many as were left the last time: a topic costs its own insertion, however many there are.
+    fn insert(&mut self, topic: &Arc<TopicState>) {
+        let key = (topic.name.clone(), topic.id);
+        if self.by_name.contains_key(&key) {
+            return;
+        }
+        if self.by_name.len() >= (2 * self.left).max(TOPICS_SWEPT_MIN) {
+            self.by_name.retain(|_, topic| topic.strong_count() > 0);
+            self.left = self.by_name.len();
+        }
+        self.by_name.insert(key, Arc::downgrade(topic));
+    }
+}
+
+/// Groups with a histogram of their own.
+#[derive(Debug, Default)]
+struct GroupsByName {
+    by_name: BTreeMap<Arc<str>, GroupHistograms>,
+    /// When those without samples were looked for last, wall clock, ms.
+    swept_ms: Option<i64>,
+}
 
 /// All histograms of a broker.
 #[derive(Debug)]
@@ -115,9 +148,8 @@ pub struct Latency {
     other_apis: Slot,
     other_topics: [Slot; 4],
     other_groups: [Slot; 2],
-    /// Topics with samples.
     topics: Mutex<Topics>,
-    groups: Mutex<BTreeMap<Arc<str>, GroupHistograms>>,
+    groups: Mutex<GroupsByName>,
     unattributed: AtomicU64,
 }
 
@@ -160,7 +192,7 @@ impl Latency {
             subjects.extend(self.own(slot, &self.other_apis).map(|_| Subject::ApiWorked(key)));
         }
         subjects.extend(self.other_apis.get().map(|_| Subject::OtherApis));
-        for ((name, _), topic) in &*lock(&self.topics) {
+        for ((name, _), topic) in &lock(&self.topics).by_name {
             let Some(topic) = topic.upgrade() else { continue };
             for stage in Stage::ALL {
                 let slot = &topic.produce_latency.stages[stage as usize];
@@ -168,7 +200,7 @@ impl Latency {
                 subjects.extend(own.map(|_| Subject::Topic { name: name.clone(), stage }));
             }
         }
-        for (name, group) in &*lock(&self.groups) {
+        for (name, group) in &lock(&self.groups).by_name {
             for stage in GroupStage::ALL {
                 let own = group.stages[stage as usize].as_ref();
                 subjects.extend(own.map(|_| Subject::Group { name: name.clone(), stage }));
@@ -194,7 +226,7 @@ impl Latency {
             Subject::OtherApis => self.other_apis.get().map(|r| r.copy()),
             Subject::Topic { name, stage } => {
                 let topics = lock(&self.topics);
-                let of_name = topics.range((name.clone(), Uuid::nil())..).take_while(|((n, _), _)| n == name);
+                let of_name = topics.by_name.range((name.clone(), Uuid::nil())..).take_while(|((n, _), _)| n == name);
                 // Of several the one that lives: a topic created anew.
                 let topic = of_name.filter_map(|(_, topic)| topic.upgrade()).last()?;
                 drop(topics);
@@ -203,7 +235,7 @@ impl Latency {
             }
             Subject::OtherTopics(stage) => self.other_topics[*stage as usize].get().map(|r| r.copy()),
             Subject::Group { name, stage } => {
-                let recorder = lock(&self.groups).get(name)?.stages[*stage as usize].clone();
+                let recorder = lock(&self.groups).by_name.get(name)?.stages[*stage as usize].clone();
                 recorder.map(|r| r.copy())
             }
             Subject::OtherGroups(stage) => self.other_groups[*stage as usize].get().map(|r| r.copy()),
@@ -244,11 +276,12 @@ impl Latency {
         let recorder = match slot.get() {
             Some(recorder) => recorder,
             None => {
-                let mut topics = lock(&self.topics);
-                topics.retain(|_, topic| topic.strong_count() > 0);
-                topics.insert((topic.name.clone(), topic.id), Arc::downgrade(topic));
-                drop(topics);
-                self.of(slot, &self.other_topics[stage as usize], HISTOGRAMS_OF_APIS)
+                let others = &self.other_topics[stage as usize];
+                let recorder = self.of(slot, others, HISTOGRAMS_OF_APIS);
+                if self.own(slot, others).is_some() {
+                    lock(&self.topics).insert(topic);
+                }
+                recorder
             }
         };
         recorder.record(took);
@@ -264,19 +297,20 @@ impl Latency {
 
     fn group_recorder(&self, group: &str, stage: GroupStage, now_ms: i64) -> Arc<Recorder> {
         let mut groups = lock(&self.groups);
-        if let Some(known) = groups.get_mut(group) {
+        if let Some(known) = groups.by_name.get_mut(group) {
             known.used_ms = now_ms;
             if let Some(recorder) = &known.stages[stage as usize] {
                 return recorder.clone();
             }
         }
         let mut made = Recorder::within(&self.budget, HISTOGRAMS_OF_APIS);
-        if made.is_none() {
-            groups.retain(|_, group| now_ms.saturating_sub(group.used_ms) < GROUP_IDLE_MS);
+        if made.is_none() && groups.swept_ms.is_none_or(|swept_ms| now_ms.abs_diff(swept_ms) >= GROUP_SWEEP_MS) {
+            groups.swept_ms = Some(now_ms);
+            groups.by_name.retain(|_, group| now_ms.saturating_sub(group.used_ms) < GROUP_IDLE_MS);
             made = Recorder::within(&self.budget, HISTOGRAMS_OF_APIS);
         }
         let Some(recorder) = made.map(Arc::new) else { return other(&self.other_groups[stage as usize]).clone() };
-        let known = groups.entry(group.into()).or_default();
+        let known = groups.by_name.entry(group.into()).or_default();
         known.used_ms = now_ms;
         known.stages[stage as usize] = Some(recorder.clone());
         recorder
@@ -373,10 +407,39 @@ mod tests {
         let latency = Latency::new(true, HISTOGRAMS_OF_APIS + 1);
         let commit = |name: &str| Subject::Group { name: name.into(), stage: GroupStage::Commit };
         latency.group("a", GroupStage::Commit, MS, 0);
-        latency.group("b", GroupStage::Commit, MS, GROUP_IDLE_MS - 1);
+        latency.group("b", GroupStage::Commit, MS, GROUP_IDLE_MS - GROUP_SWEEP_MS as i64);
         assert!(latency.histogram(&commit("a")).is_some() && latency.histogram(&commit("b")).is_none());
         latency.group("b", GroupStage::Commit, MS, GROUP_IDLE_MS);
         assert!(latency.histogram(&commit("a")).is_none() && latency.histogram(&commit("b")).is_some());
+    }
+
+    #[test]
+    fn idle_groups_are_looked_for_once_a_minute() {
+        let latency = Latency::new(true, HISTOGRAMS_OF_APIS + 1);
+        let commit = |name: &str| Subject::Group { name: name.into(), stage: GroupStage::Commit };
+        let minute = GROUP_SWEEP_MS as i64;
+        latency.group("a", GroupStage::Commit, MS, 0);
+        latency.group("b", GroupStage::Commit, MS, GROUP_IDLE_MS - 1);
+        latency.group("b", GroupStage::Commit, MS, GROUP_IDLE_MS);
+        assert!(latency.histogram(&commit("b")).is_none(), "looked 1 ms ago");
+        latency.group("b", GroupStage::Commit, MS, GROUP_IDLE_MS - 1 + minute);
+        assert!(latency.histogram(&commit("b")).is_some());
+        assert_eq!(latency.histogram(&Subject::OtherGroups(GroupStage::Commit)).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn topics_that_are_gone_or_have_no_histogram_are_not_remembered() {
+        let latency = Latency::new(true, HISTOGRAMS_OF_APIS + 4);
+        let topics: Vec<_> = (1..200).map(|n| topic(&format!("t{n}"), n)).collect();
+        for stage in Stage::ALL {
+            topics.iter().for_each(|t| latency.topic(t, stage, MS));
+        }
+        assert_eq!(lock(&latency.topics).by_name.len(), 4, "as many as histograms");
+        let latency = Latency::new(true, 2000);
+        for n in 1..1000 {
+            latency.topic(&topic(&format!("t{n}"), n), Stage::Total, MS);
+            assert!(lock(&latency.topics).by_name.len() <= TOPICS_SWEPT_MIN);
+        }
     }
 
     #[test]

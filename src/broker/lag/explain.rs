@@ -88,12 +88,21 @@ pub fn explain<'a>(group: &GroupLag, owner: &Owner<'a>) -> String {
 fn empty(group: &GroupLag) -> String {
     if group.lag_records > 0 {
         let grows = if group.rates.produce_per_s > 0.0 { ", and more come" } else { "" };
-        return format!("It has no members{}: {} wait{grows}.", since(group), records(group.lag_records));
+        let wait = if group.lag_records == 1 { "waits" } else { "wait" };
+        return format!("{}: {} {wait}{grows}.", no_members(group), records(group.lag_records));
     }
     match gone(group) {
         Some(gone) => gone,
-        None if group.partitions.is_empty() => format!("It has no members{} and nothing is committed.", since(group)),
-        None => format!("It has no members{}; everything up to the watermark is committed.", since(group)),
+        None if group.partitions.is_empty() => format!("{} and nothing is committed.", no_members(group)),
+        None => format!("{}; everything up to the watermark is committed.", no_members(group)),
+    }
+}
+
+/// How a sentence about an empty group begins.
+fn no_members(group: &GroupLag) -> String {
+    match since(group) {
+        since if since.is_empty() => "It has no members".into(),
+        since => format!("It has had no members{since}"),
     }
 }
 
@@ -226,9 +235,12 @@ mod tests {
     #[test]
     fn a_group_without_members_is_told_from_one_that_is_done() {
         let mut behind = group(State::Empty, 0, vec![lag(0, Some(5), (0, 10), Oldest::Since(0))]);
-        says(&behind, "no members for 1 min: 5 records wait.");
+        says(&behind, "It has had no members for 1 min: 5 records wait.");
         behind.rates.produce_per_s = 3.0;
         says(&behind, "and more come");
+        behind.state_ms = None;
+        says(&behind, "It has no members: 5 records wait, and more come.");
+        says(&group(State::Empty, 0, vec![lag(0, Some(9), (0, 10), Oldest::Since(0))]), "1 record waits.");
         says(&group(State::Empty, 0, vec![lag(0, Some(10), (0, 10), Oldest::None)]), "everything up to the watermark");
         says(&group(State::Empty, 0, vec![]), "nothing is committed");
         let mut gone = lag(0, None, (0, 0), Oldest::Unknown);
