@@ -139,7 +139,7 @@ fn of_partitions(page: &mut Page, table: &Table) {
 fn groups(page: &mut Page, broker: &Broker) {
     let now_ms = broker.env.now_ms();
     let groups = broker.lag.summaries();
-    page.single(&m::GROUPS_NOT_SHOWN, groups.len().saturating_sub(METRICS_NAMES_MAX));
+    page.single(&m::GROUPS_NOT_SHOWN, broker.lag.others() + groups.len().saturating_sub(METRICS_NAMES_MAX));
     page.metric(&m::GROUP_LAG_RECORDS);
     for group in groups.iter().take(METRICS_NAMES_MAX) {
         page.sample(&m::GROUP_LAG_RECORDS, "", &[&group.group], group.lag_records);

@@ -33,7 +33,10 @@ pub use rates::{Oldest, Point, Rates, Series};
 pub use reset::{Reset, ResetDone, ResetError, ResetPartition, ResetTo};
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
@@ -47,6 +50,8 @@ pub struct Lag {
     /// Of groups in use, by name; written by the sampler alone.
     series: Mutex<HashMap<Arc<str>, Series>>,
     summaries: ArcSwap<Vec<Summary>>,
+    /// Groups at the last sample that have no summary.
+    others: AtomicUsize,
     /// Jobs that may read timestamps now.
     times: Semaphore,
 }
@@ -64,7 +69,12 @@ pub struct Summary {
 
 impl Lag {
     pub(super) fn new() -> Lag {
-        Lag { series: Mutex::default(), summaries: ArcSwap::default(), times: Semaphore::new(LAG_TIMES_AT_ONCE) }
+        Lag {
+            series: Mutex::default(),
+            summaries: ArcSwap::default(),
+            others: AtomicUsize::new(0),
+            times: Semaphore::new(LAG_TIMES_AT_ONCE),
+        }
     }
 
     /// The last sample of each group, by name, 5 s old at most; at most [`crate::limits::LAG_GROUPS_MAX`] groups, those in use first. Cheap; asks nobody.
@@ -72,7 +82,13 @@ impl Lag {
         self.summaries.load_full()
     }
 
-    fn publish(&self, summaries: Vec<Summary>) {
+    /// How many groups there were at the last sample beside those of [`Lag::summaries`]. Cheap; asks nobody.
+    pub fn others(&self) -> usize {
+        self.others.load(Ordering::Relaxed)
+    }
+
+    fn publish(&self, summaries: Vec<Summary>, others: usize) {
+        self.others.store(others, Ordering::Relaxed);
         if !(summaries.is_empty() && self.summaries.load().is_empty()) {
             self.summaries.store(Arc::new(summaries));
         }
@@ -399,7 +415,7 @@ impl Broker {
 
 /// Groups of all pages by name, `limit` at most, and the last name where there are more. A page that was cut says nothing of groups behind its last one.
 fn merge(pages: Vec<OverviewPage>, limit: usize) -> (Vec<GroupOverview>, Option<Arc<str>>) {
-    let cut = pages.iter().filter(|page| page.more).filter_map(|page| page.groups.last());
+    let cut = pages.iter().filter(|page| page.behind > 0).filter_map(|page| page.groups.last());
     let until = cut.map(|group| group.group.clone()).min();
     let mut groups: Vec<GroupOverview> = pages.into_iter().flat_map(|page| page.groups).collect();
     groups.sort_unstable_by(|a, b| a.group.cmp(&b.group));

@@ -52,6 +52,8 @@ struct Known {
     /// End of its log before that.
     end: i64,
     groups: Vec<GroupOverview>,
+    /// Groups of it that are not among them: there was no room for what they committed.
+    others: usize,
 }
 
 impl Known {
@@ -150,8 +152,8 @@ impl Sampler {
                 continue;
             }
             let others: usize = self.shards.iter().filter(|(it, _)| **it != key).map(|(_, it)| it.offsets()).sum();
-            if let Some(groups) = groups_of(&shard, LAG_OFFSETS_MAX.saturating_sub(others)).await {
-                self.shards.insert(key, Known { end, groups });
+            if let Some((groups, others)) = groups_of(&shard, LAG_OFFSETS_MAX.saturating_sub(others)).await {
+                self.shards.insert(key, Known { end, groups, others });
                 asked = true;
             }
         }
@@ -206,9 +208,10 @@ impl Sampler {
 
     /// Puts a point to each group in use, and publishes the last sample of all.
     fn record(&self, lag: &Lag, now_ms: i64) {
+        let unseen: usize = self.shards.values().map(|known| known.others).sum();
         let mut series = lag.lock();
         if self.seen.is_empty() && series.is_empty() {
-            lag.publish(Vec::new());
+            lag.publish(Vec::new(), unseen);
             return;
         }
         series.retain(|group, _| self.seen.get(group).is_some_and(|seen| seen.is_in_use(now_ms)));
@@ -235,12 +238,13 @@ impl Sampler {
         idle.truncate(LAG_GROUPS_MAX - summaries.len());
         summaries.extend(idle);
         summaries.sort_unstable_by(|a, b| a.group.cmp(&b.group));
-        lag.publish(summaries);
+        let others = unseen + self.seen.len() - summaries.len();
+        lag.publish(summaries, others);
     }
 }
 
-/// All groups of a shard, by name, with at most so many committed offsets (or those of the first group); `None` = it did not answer.
-async fn groups_of(shard: &Shard<Groups>, offsets_max: usize) -> Option<Vec<GroupOverview>> {
+/// The first groups of a shard, by name, with at most so many committed offsets, and how many there are behind them; `None` = it did not answer.
+async fn groups_of(shard: &Shard<Groups>, offsets_max: usize) -> Option<(Vec<GroupOverview>, usize)> {
     let deadline = Instant::now() + Duration::from_millis(LAG_WAIT_MS_MAX);
     let (mut groups, mut offsets) = (Vec::<GroupOverview>::new(), 0);
     loop {
@@ -254,16 +258,18 @@ async fn groups_of(shard: &Shard<Groups>, offsets_max: usize) -> Option<Vec<Grou
         };
         let answer = async { shard.ask(Event::Overview(ask)).await?.answer().await };
         let Ok(Ok(Reply::Overview(page))) = timeout_at(deadline, answer).await else { return None };
+        let mut behind = page.groups.len() + page.behind;
         for group in page.groups {
             offsets += group.committed.len();
             if offsets > offsets_max {
-                return Some(groups);
+                return Some((groups, behind));
             }
+            behind -= 1;
             // One that has committed nothing has no lag.
             groups.push(group);
         }
-        if !page.more {
-            return Some(groups);
+        if behind == 0 {
+            return Some((groups, 0));
         }
     }
 }
@@ -343,6 +349,11 @@ mod tests {
         assert_eq!(held.lock().len(), LAG_GROUPS_MAX);
         assert!(held.series_of("idle").is_none());
         assert_eq!(held.summaries().len(), LAG_GROUPS_MAX, "those in use first");
+        assert_eq!(held.others(), 6, "the others are counted");
+        sampler.shards.insert((Uuid::nil(), 0), Known { end: 1, groups: Vec::new(), others: 30 });
+        sampler.record(&held, 1_000_000);
+        assert_eq!(held.others(), 36, "those too whose offsets had no room");
+        sampler.shards.clear();
         sampler.seen.retain(|name, _| name.as_ref() <= "busy-0001" || name.as_ref() == "idle");
         sampler.record(&held, 1_005_000);
         let names: Vec<_> = held.summaries().iter().map(|it| it.group.to_string()).collect();
@@ -351,7 +362,8 @@ mod tests {
         let idle = &held.summaries()[2];
         assert_eq!((idle.lag_records, idle.oldest.age_s(1_500)), (7, Some(1.0)));
         let points: Vec<_> = held.series_of("busy-0000").unwrap().points().map(|p| (p.at_ms, p.lag_records)).collect();
-        assert_eq!(points, [(1_000_000, 7), (1_005_000, 7)]);
+        assert_eq!(points, [(1_000_000, 7), (1_000_000, 7), (1_005_000, 7)]);
+        assert_eq!(held.others(), 0);
         sampler.record(&held, 1_000_000 + LAG_IDLE_MS);
         assert!(held.lock().is_empty(), "idle for 15 minutes");
     }

@@ -60,7 +60,7 @@ fn page(names: &[&str], more: bool) -> OverviewPage {
         members: 0,
         committed: Vec::new(),
     };
-    OverviewPage { groups: names.iter().map(group).collect(), more }
+    OverviewPage { groups: names.iter().map(group).collect(), behind: usize::from(more) }
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub struct Overview {
 pub struct OverviewPage {
     /// By name.
     pub groups: Vec<GroupOverview>,
-    /// There are more behind the last one.
-    pub more: bool,
+    /// How many that are wanted are behind the last one.
+    pub behind: usize,
 }
 
 /// One group of an [`OverviewPage`].
@@ -79,33 +79,33 @@ pub(super) fn page(groups: &Groups, wanted: &Overview) -> OverviewPage {
             && wanted.state.is_none_or(|state| group.classic.state() == state)
             && wanted.topic.as_ref().is_none_or(|topic| is_about(group, topic))
     };
-    let (names, beyond) = lowest(groups.groups.iter().filter(is_wanted).map(|(name, _)| name), wanted.groups_max);
-    let mut page = OverviewPage { groups: Vec::with_capacity(names.len()), more: beyond };
+    let (names, all) = lowest(groups.groups.iter().filter(is_wanted).map(|(name, _)| name), wanted.groups_max);
+    let mut page = OverviewPage { groups: Vec::with_capacity(names.len()), behind: 0 };
     let mut offsets = 0;
     for name in names {
         let Some(group) = groups.groups.get(name) else { continue };
         offsets += group.offsets.len();
         if offsets > wanted.offsets_max && !page.groups.is_empty() {
-            page.more = true;
             break;
         }
         page.groups.push(overview(name, group));
     }
+    page.behind = all - page.groups.len();
     page
 }
 
-/// The `max` lowest of `names` in order, and whether there are more.
-fn lowest<'a>(names: impl Iterator<Item = &'a Arc<str>>, max: usize) -> (Vec<&'a Arc<str>>, bool) {
+/// The `max` lowest of `names` in order, and how many names there are.
+fn lowest<'a>(names: impl Iterator<Item = &'a Arc<str>>, max: usize) -> (Vec<&'a Arc<str>>, usize) {
     let mut kept = BinaryHeap::new();
-    let mut more = false;
+    let mut all = 0;
     for name in names {
+        all += 1;
         kept.push(name);
         if kept.len() > max {
             kept.pop();
-            more = true;
         }
     }
-    (kept.into_sorted_vec(), more)
+    (kept.into_sorted_vec(), all)
 }
 
 fn is_about(group: &Group, topic: &str) -> bool {
@@ -171,7 +171,7 @@ mod tests {
     fn groups_come_by_name_with_what_they_committed() {
         let groups = groups(&[("b", "t", 1, 5), ("a", "u", 0, 4), ("b", "t", 0, 3)]);
         let page = page(&groups, &all());
-        assert_eq!((names(&page), page.more), (vec!["a", "b"], false));
+        assert_eq!((names(&page), page.behind), (vec!["a", "b"], 0));
         let b = &page.groups[1];
         assert_eq!((b.state, b.members, b.state_ms, &*b.protocol_type), (State::Empty, 0, None, ""));
         let shown: Vec<_> = b.committed.iter().map(|c| (&*c.topic, c.partition, c.offset, c.commit_ms)).collect();
@@ -189,7 +189,8 @@ mod tests {
                 let page = page(&groups, &wanted);
                 seen.extend(names(&page).iter().map(|name| name.to_string()));
                 wanted.after = seen.last().map(|name| name.as_str().into());
-                if !page.more {
+                assert_eq!(seen.len() + page.behind, 4, "{groups_max} {offsets_max}");
+                if page.behind == 0 {
                     break;
                 }
                 assert!(!page.groups.is_empty(), "{groups_max} {offsets_max}");
