@@ -46,7 +46,7 @@ struct Inner {
     client_id: StrBytes,
     /// Lowest and highest version of each API that the broker serves.
     versions: HashMap<i16, (i16, i16)>,
-    queue: mpsc::Sender<Bytes>,
+    queue: mpsc::Sender<Frame>,
     shared: Arc<Shared>,
     tasks: [AbortHandle; 2],
 }
@@ -55,6 +55,13 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.tasks.iter().for_each(AbortHandle::abort);
     }
+}
+
+/// What is to be written, and who waits for that.
+#[derive(Debug)]
+struct Frame {
+    bytes: Bytes,
+    written: Option<oneshot::Sender<()>>,
 }
 
 /// What callers and the two tasks share.
@@ -101,9 +108,24 @@ pub struct Started<R> {
     connection: Connection,
     answer: oneshot::Receiver<Result<Bytes, ClientError>>,
     version: i16,
+    late: Late,
+    request: PhantomData<fn() -> R>,
+}
+
+/// A request without an answer that was queued in its place.
+#[derive(Debug)]
+pub struct Posted {
+    connection: Connection,
+    written: oneshot::Receiver<()>,
+    late: Late,
+}
+
+/// When something is too late, and what.
+#[derive(Debug)]
+struct Late {
     deadline: Instant,
     timeout: Duration,
-    request: PhantomData<fn() -> R>,
+    api: i16,
 }
 
 impl Connection {
@@ -191,11 +213,21 @@ impl Connection {
         self.queue(request, version, timeout).await
     }
 
-    /// Sends a request that is never answered (Produce with acks=0); done when it is queued.
-    pub async fn post<R: Request>(&self, request: &R) -> Result<(), ClientError> {
+    /// Puts a request that is never answered (Produce with acks=0) in its place; [`Posted::wait`] tells when it was written to the connection. The time for that runs from here.
+    ///
+    /// # Errors
+    /// Then it was not queued: see [`Connection::call`].
+    pub async fn post<R: Request>(&self, request: &R, timeout: Duration) -> Result<Posted, ClientError> {
         let version = self.version::<R>()?;
+        if let Some(error) = self.closed() {
+            return Err(error);
+        }
         let correlation = self.0.shared.correlation.fetch_add(1, Ordering::Relaxed);
-        self.write(self.encode(request, version, correlation)?).await
+        let bytes = self.encode(request, version, correlation)?;
+        let (tell, written) = oneshot::channel();
+        let late = Late { deadline: Instant::now() + timeout, timeout, api: R::KEY };
+        self.write(Frame { bytes, written: Some(tell) }, &late).await?;
+        Ok(Posted { connection: self.clone(), written, late })
     }
 
     async fn queue<R: Request>(&self, request: &R, version: i16, timeout: Duration) -> Result<Started<R>, ClientError> {
@@ -210,15 +242,31 @@ impl Connection {
             }
             state.pending.insert(correlation, tell);
         }
-        let deadline = Instant::now() + timeout;
-        self.write(frame).await?;
-        Ok(Started { connection: self.clone(), answer, version, deadline, timeout, request: PhantomData })
+        let late = Late { deadline: Instant::now() + timeout, timeout, api: R::KEY };
+        self.write(Frame { bytes: frame, written: None }, &late).await?;
+        Ok(Started { connection: self.clone(), answer, version, late, request: PhantomData })
     }
 
-    async fn write(&self, frame: Bytes) -> Result<(), ClientError> {
-        let shared = &self.0.shared;
-        let ended = || shared.state().closed.clone().unwrap_or_else(|| shared.closed("it was closed"));
-        self.0.queue.send(frame).await.map_err(|_| ended())
+    /// Queues a frame; a broker that does not read until the deadline ends the connection.
+    async fn write(&self, frame: Frame, late: &Late) -> Result<(), ClientError> {
+        match tokio::time::timeout_at(late.deadline, self.0.queue.send(frame)).await {
+            Ok(queued) => queued.map_err(|_| self.ended()),
+            Err(_) => Err(self.give_up(late)),
+        }
+    }
+
+    /// Why it is over.
+    fn ended(&self) -> ClientError {
+        self.closed().unwrap_or_else(|| self.0.shared.closed("it was closed"))
+    }
+
+    /// Closes it because something did not come in time: what follows on it would be late as well.
+    fn give_up(&self, late: &Late) -> ClientError {
+        let timeout_ms = late.timeout.as_millis() as u64;
+        let error = ClientError::Timeout { address: self.address().to_string(), api: api_name(late.api), timeout_ms };
+        self.0.shared.fail(error.clone());
+        self.0.tasks.iter().for_each(AbortHandle::abort);
+        error
     }
 
     fn encode<R: Request>(&self, request: &R, version: i16, correlation: i32) -> Result<Bytes, ClientError> {
@@ -264,17 +312,19 @@ impl<R: Request> Started<R> {
     }
 
     async fn bytes(self) -> Result<Bytes, ClientError> {
-        let shared = &self.connection.0.shared;
-        match tokio::time::timeout_at(self.deadline, self.answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(shared.state().closed.clone().unwrap_or_else(|| shared.closed("it was closed"))),
-            Err(_) => {
-                let timeout_ms = self.timeout.as_millis() as u64;
-                let error = ClientError::Timeout { address: shared.address.clone(), api: api_name(R::KEY), timeout_ms };
-                shared.fail(error.clone());
-                self.connection.0.tasks.iter().for_each(AbortHandle::abort);
-                Err(error)
-            }
+        match tokio::time::timeout_at(self.late.deadline, self.answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(self.connection.ended())),
+            Err(_) => Err(self.connection.give_up(&self.late)),
+        }
+    }
+}
+
+impl Posted {
+    /// Done when all of it was written to the connection (the broker need not have read it). When that does not happen in time the connection is closed.
+    pub async fn wait(self) -> Result<(), ClientError> {
+        match tokio::time::timeout_at(self.late.deadline, self.written).await {
+            Ok(written) => written.map_err(|_| self.connection.ended()),
+            Err(_) => Err(self.connection.give_up(&self.late)),
         }
     }
 }
@@ -289,22 +339,26 @@ fn decode<R: Request>(mut answer: Bytes, version: i16) -> Result<R::Response, St
     catch_unwind(run).unwrap_or_else(|_| Err("the decoder panicked".into()))
 }
 
-async fn write(mut to: impl AsyncWrite + Unpin, mut queued: mpsc::Receiver<Bytes>, shared: Arc<Shared>) {
+async fn write(mut to: impl AsyncWrite + Unpin, mut queued: mpsc::Receiver<Frame>, shared: Arc<Shared>) {
     let mut frames = Vec::new();
     let mut gathered = Vec::new();
+    // Whose frames are in `gathered`, or further.
+    let mut told: Vec<oneshot::Sender<()>> = Vec::new();
     while queued.recv_many(&mut frames, CLIENT_QUEUE_MAX).await > 0 {
         let result: std::io::Result<()> = async {
-            for frame in frames.drain(..) {
-                if frame.len() <= GATHER_BYTES {
-                    gathered.extend_from_slice(&frame);
-                } else {
-                    to.write_all(&gathered).await?;
-                    gathered.clear();
-                    to.write_all(&frame).await?;
+            for Frame { bytes, written } in frames.drain(..) {
+                told.extend(written);
+                let is_small = bytes.len() <= GATHER_BYTES;
+                if is_small {
+                    gathered.extend_from_slice(&bytes);
                 }
-                if gathered.len() > GATHER_BYTES {
+                if !is_small || gathered.len() > GATHER_BYTES {
                     to.write_all(&gathered).await?;
                     gathered.clear();
+                    if !is_small {
+                        to.write_all(&bytes).await?;
+                    }
+                    tell(&mut told);
                 }
             }
             to.write_all(&gathered).await?;
@@ -316,6 +370,14 @@ async fn write(mut to: impl AsyncWrite + Unpin, mut queued: mpsc::Receiver<Bytes
             shared.fail(shared.closed(e));
             return;
         }
+        tell(&mut told);
+    }
+}
+
+/// Who gave up waiting has dropped its end.
+fn tell(written: &mut Vec<oneshot::Sender<()>>) {
+    for one in written.drain(..) {
+        let _ = one.send(());
     }
 }
 

@@ -50,6 +50,12 @@ pub enum ClientError {
     /// The time for delivering it is over; what stood in the way last.
     #[error("not delivered within {timeout_ms} ms; last: {last}")]
     Expired { timeout_ms: u64, last: Box<ClientError> },
+    /// It waited for its turn, and never got one.
+    #[error("it waited behind others and was never sent")]
+    Unsent,
+    /// A try may have gone well, but its answer is lost, and trying again could write it twice (or there is no more time).
+    #[error("it is not known whether the broker has written the batch: {last}")]
+    Uncertain { last: Box<ClientError> },
     /// The producer or consumer was closed.
     #[error("it was closed before")]
     Ended,
@@ -77,7 +83,7 @@ impl ClientError {
     pub fn code(&self) -> Option<ResponseError> {
         match self {
             ClientError::Kafka { code, .. } => Some(*code),
-            ClientError::Expired { last, .. } => last.code(),
+            ClientError::Expired { last, .. } | ClientError::Uncertain { last } => last.code(),
             _ => None,
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Callers append to batches under one short lock; one task sends what is full or has lingered, at most one batch of a partition in a request and
 //! [`ProducerOptions::in_flight_max`] requests to a broker at a time. While a batch waits to be tried again nothing that follows in its partition is sent, so the order of a partition
-//! is kept as long as nothing was in flight behind the batch that failed; with idempotence it is kept in any case, and nothing is written twice.
+//! is kept as long as nothing was in flight behind the batch that failed; with idempotence it is kept in any case, and nothing is written twice: a partition in which a batch failed for good
+//! goes on under another producer id, and what was sent to it before and may be written is not sent under that, but fails ([`ClientError::Uncertain`]; Kafka: `TransactionManager`).
 
 use super::{
     cluster::{Backoff, Cluster, TopicFacts},
@@ -38,7 +39,7 @@ use tokio::{
 /// When a broker is to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {
-    /// Never: what is written to the connection counts as delivered, without an offset (-1).
+    /// Never: what is written to the connection counts as delivered, without an offset (-1). The broker may still not get it.
     None,
     /// When the leader has it.
     Leader,
@@ -168,7 +169,11 @@ struct Partition {
     in_flight: usize,
     /// A batch failed in a way that may pass: nothing is sent until all in flight came back, and not before this.
     retry_at: Option<Instant>,
+    /// Producer id and epoch that its batches are numbered under, with idempotence.
+    identity: Option<(i64, i16)>,
     next_sequence: i32,
+    /// A batch failed for good, its numbers are missing: what follows would be out of order for ever and needs another identity, once nothing is in flight.
+    is_stale: bool,
     next_number: u64,
 }
 
@@ -184,6 +189,8 @@ struct Batch {
     bytes: usize,
     backoff: Backoff,
     last: Option<ClientError>,
+    /// A try of it may have been written.
+    is_uncertain: bool,
     /// Producer id and epoch and base sequence under which it was sent first.
     sequence: Option<(i64, i16, i32)>,
     /// What goes over the wire, made once.
@@ -217,7 +224,7 @@ impl Producer {
         }
         let count = facts.partitions.len();
         let queues = Queues {
-            partitions: (0..count).map(|_| Partition::default()).collect(),
+            partitions: (0..count).map(|_| Partition { identity, ..Default::default() }).collect(),
             buffered_bytes: 0,
             open_batches: 0,
             sticky: (cluster.env().random_u64() % count as u64) as usize,
@@ -237,7 +244,10 @@ impl Producer {
             shared: shared.clone(),
             facts,
             identity,
-            renew: false,
+            asking: None,
+            ask_at: None,
+            backoff: Backoff::default(),
+            refused: None,
             in_flight: HashMap::new(),
             answers: FuturesUnordered::new(),
         };
@@ -294,14 +304,12 @@ impl Producer {
 
     /// Waits until all that was sent before is delivered or failed.
     pub async fn flush(&self) {
-        self.shared.queues().hurried += 1;
-        self.shared.work.notify_one();
+        let _hurry = Hurry::new(&self.shared);
         loop {
             let progress = self.shared.progress.notified();
             {
-                let mut queues = self.shared.queues();
+                let queues = self.shared.queues();
                 if queues.open_batches == 0 || queues.ended {
-                    queues.hurried -= 1;
                     return;
                 }
             }
@@ -325,6 +333,23 @@ impl Drop for Producer {
         if let Some(task) = self.task.take() {
             task.abort();
         }
+    }
+}
+
+/// While it lives nothing lingers.
+struct Hurry<'a>(&'a Shared);
+
+impl<'a> Hurry<'a> {
+    fn new(shared: &'a Shared) -> Hurry<'a> {
+        shared.queues().hurried += 1;
+        shared.work.notify_one();
+        Hurry(shared)
+    }
+}
+
+impl Drop for Hurry<'_> {
+    fn drop(&mut self) {
+        self.0.queues().hurried -= 1;
     }
 }
 
@@ -442,6 +467,7 @@ impl Batch {
             bytes: 0,
             backoff: Backoff::default(),
             last: None,
+            is_uncertain: false,
             sequence: None,
             built: None,
         }
@@ -480,21 +506,28 @@ struct Sent {
 struct Answered {
     leader: i32,
     sent: Vec<Sent>,
+    /// It went to the connection: without a good answer it may be written all the same.
+    was_queued: bool,
     answer: Result<Option<ProduceResponse>, ClientError>,
 }
 
 /// Batches for one leader; `None` = nobody leads their partitions.
 type Ready = (Option<i32>, Vec<Sent>);
+type Asking = Pin<Box<dyn Future<Output = Result<(i64, i16), ClientError>> + Send>>;
 type Answer = Pin<Box<dyn Future<Output = Answered> + Send>>;
 
 /// The task: owner of what is in flight.
 struct Sender {
     shared: Arc<Shared>,
     facts: Arc<TopicFacts>,
-    /// Producer id and epoch, with idempotence.
+    /// The latest producer id and epoch, with idempotence.
     identity: Option<(i64, i16)>,
-    /// Another identity is needed, once nothing is in flight.
-    renew: bool,
+    /// InitProducerId under way, because a partition cannot use the latest any more.
+    asking: Option<Asking>,
+    /// Not asked again before this, `backoff` from `refused`.
+    ask_at: Option<Instant>,
+    backoff: Backoff,
+    refused: Option<ClientError>,
     /// Requests not answered, by broker.
     in_flight: HashMap<i32, usize>,
     answers: FuturesUnordered<Answer>,
@@ -511,6 +544,7 @@ impl Sender {
             tokio::select! {
                 biased;
                 Some(answered) = self.answers.next(), if !self.answers.is_empty() => self.take(answered).await,
+                answer = asked(&mut self.asking) => self.take_identity(answer),
                 () = shared.work.notified() => {}
                 () = until(next) => {}
             }
@@ -521,15 +555,8 @@ impl Sender {
     async fn send_what_is_ready(&mut self) -> Option<Instant> {
         loop {
             let now = Instant::now();
-            if self.renew {
-                if !self.answers.is_empty() {
-                    return None;
-                }
-                match producer_id(&self.shared.cluster).await {
-                    Ok(identity) => self.take_identity(identity),
-                    Err(_) => return Some(now + Backoff::default().step()),
-                }
-            }
+            self.expire(now);
+            self.renew(now);
             let (ready, next) = self.gather(now);
             if ready.is_empty() {
                 return next;
@@ -540,14 +567,94 @@ impl Sender {
         }
     }
 
-    /// Starts numbering anew.
-    fn take_identity(&mut self, identity: (i64, i16)) {
-        self.identity = Some(identity);
-        self.renew = false;
-        for partition in &mut self.shared.queues().partitions {
-            partition.next_sequence = 0;
-            for batch in &mut partition.batches {
-                (batch.sequence, batch.built) = (None, None);
+    /// Ends what waits in its queue for longer than the time to deliver it, whatever it waits for.
+    fn expire(&mut self, now: Instant) {
+        let timeout = self.shared.options.delivery_timeout;
+        let mut ended = Vec::new();
+        for (index, partition) in self.shared.queues().partitions.iter_mut().enumerate() {
+            let is_over = |batch: &mut Batch| batch.since + timeout <= now;
+            while let Some(mut batch) = partition.batches.pop_front_if(is_over) {
+                let refused = self.refused.clone().filter(|_| partition.is_stale);
+                let last = batch.last.take().or(refused).unwrap_or(ClientError::Unsent);
+                partition.is_stale |= batch.sequence.is_some();
+                ended.push((index, batch, last));
+            }
+        }
+        for (index, batch, last) in ended {
+            self.end(index as i32, batch, self.expired(last));
+        }
+    }
+
+    fn expired(&self, last: ClientError) -> ClientError {
+        let timeout_ms = self.shared.options.delivery_timeout.as_millis() as u64;
+        ClientError::Expired { timeout_ms, last: Box::new(last) }
+    }
+
+    /// Tells that a batch failed for good.
+    fn end(&self, partition: i32, batch: Batch, error: ClientError) {
+        let error = match batch.is_uncertain {
+            true => ClientError::Uncertain { last: Box::new(error) },
+            false => error,
+        };
+        self.shared.settle(partition, batch, Err(error));
+    }
+
+    /// Lets partitions that need it start numbering anew, and asks for an identity where there is none.
+    fn renew(&mut self, now: Instant) {
+        let (mut ended, mut is_wanted) = (Vec::new(), false);
+        for (index, partition) in self.shared.queues().partitions.iter_mut().enumerate() {
+            if !partition.is_stale || partition.in_flight > 0 {
+                continue;
+            }
+            // Only what is surely not written may have other numbers.
+            for mut batch in std::mem::take(&mut partition.batches) {
+                match batch.is_uncertain {
+                    true => ended.push((index, batch)),
+                    false => {
+                        (batch.sequence, batch.built) = (None, None);
+                        partition.batches.push_back(batch);
+                    }
+                }
+            }
+            if self.identity != partition.identity {
+                (partition.identity, partition.next_sequence, partition.is_stale) = (self.identity, 0, false);
+            } else {
+                is_wanted |= !partition.batches.is_empty();
+            }
+        }
+        for (index, mut batch) in ended {
+            let last = batch.last.take().unwrap_or(ClientError::Unsent);
+            self.end(index as i32, batch, last);
+        }
+        if is_wanted && self.asking.is_none() && self.ask_at.is_none_or(|at| at <= now) {
+            let cluster = self.shared.cluster.clone();
+            self.asking = Some(Box::pin(async move { producer_id_once(&cluster).await }));
+        }
+    }
+
+    /// An identity, or why there is none.
+    fn take_identity(&mut self, answer: Result<(i64, i16), ClientError>) {
+        self.asking = None;
+        match answer {
+            Ok(identity) => {
+                self.identity = Some(identity);
+                (self.ask_at, self.refused, self.backoff) = (None, None, Backoff::default());
+            }
+            Err(error) if error.is_retriable() => {
+                self.ask_at = Some(Instant::now() + self.backoff.step());
+                self.refused = Some(error);
+            }
+            // What waits for it waits in vain.
+            Err(error) => {
+                let mut ended = Vec::new();
+                for (index, partition) in self.shared.queues().partitions.iter_mut().enumerate() {
+                    if partition.is_stale && partition.in_flight == 0 {
+                        ended.extend(std::mem::take(&mut partition.batches).into_iter().map(|batch| (index, batch)));
+                    }
+                }
+                for (index, batch) in ended {
+                    self.end(index as i32, batch, error.clone());
+                }
             }
         }
     }
@@ -560,8 +667,15 @@ impl Sender {
         let mut requests: HashMap<Option<i32>, (usize, Vec<Sent>)> = HashMap::new();
         let mut next: Option<Instant> = None;
         let mut at_latest = |at: Instant| next = Some(next.map_or(at, |n| n.min(at)));
+        if let Some(at) = self.ask_at.filter(|at| *at > now) {
+            at_latest(at);
+        }
         for (index, partition) in queues.partitions.iter_mut().enumerate() {
             let Some(batch) = partition.batches.front_mut() else { continue };
+            at_latest(batch.since + options.delivery_timeout);
+            if partition.is_stale {
+                continue;
+            }
             if let Some(retry_at) = partition.retry_at {
                 if partition.in_flight > 0 {
                     continue;
@@ -595,7 +709,7 @@ impl Sender {
             partition.in_flight += 1;
             let Some(mut batch) = partition.batches.pop_front() else { continue };
             batch.is_full = true;
-            if let (Some((id, epoch)), None) = (self.identity, batch.sequence) {
+            if let (Some((id, epoch)), None) = (partition.identity, batch.sequence) {
                 batch.sequence = Some((id, epoch, partition.next_sequence));
                 let count = i64::from(batch.builder.record_count());
                 partition.next_sequence = ((i64::from(partition.next_sequence) + count) & i64::from(i32::MAX)) as i32;
@@ -611,7 +725,7 @@ impl Sender {
         let Some(leader) = leader else {
             for one in sent {
                 let error = ClientError::NoLeader { topic: shared.topic.clone(), partition: one.partition };
-                self.failed(one, error);
+                self.failed(one, error, false);
             }
             return self.refresh().await;
         };
@@ -639,15 +753,16 @@ impl Sender {
         *self.in_flight.entry(leader).or_default() += 1;
         match begun {
             Ok(answer) => {
-                self.answers.push(Box::pin(async move { Answered { leader, sent, answer: answer.await } }));
+                self.answers
+                    .push(Box::pin(async move { Answered { leader, sent, was_queued: true, answer: answer.await } }));
             }
-            Err(error) => self.take(Answered { leader, sent, answer: Err(error) }).await,
+            Err(error) => self.take(Answered { leader, sent, was_queued: false, answer: Err(error) }).await,
         }
     }
 
     /// An answer, or why there is none.
     async fn take(&mut self, answered: Answered) {
-        let Answered { leader, sent, answer } = answered;
+        let Answered { leader, sent, was_queued, answer } = answered;
         if let Some(count) = self.in_flight.get_mut(&leader) {
             *count -= 1;
         }
@@ -684,7 +799,8 @@ impl Sender {
                 Err(error) if error.code() == Some(ResponseError::DuplicateSequenceNumber) => self.delivered(one, -1),
                 Err(error) => {
                     stale |= error.is_retriable();
-                    self.failed(one, error);
+                    let is_uncertain = was_queued && may_be_written(&error);
+                    self.failed(one, error, is_uncertain);
                 }
             }
         }
@@ -700,8 +816,9 @@ impl Sender {
     }
 
     /// Back into its queue if another try may help and there is time, else its end.
-    fn failed(&mut self, sent: Sent, error: ClientError) {
+    fn failed(&mut self, sent: Sent, error: ClientError, is_uncertain: bool) {
         let Sent { partition, mut batch } = sent;
+        batch.is_uncertain |= is_uncertain;
         let options = &self.shared.options;
         // Behind a batch that failed those in flight arrive out of order: they are tried again after it.
         let follows = self.identity.is_some() && error.code() == Some(ResponseError::OutOfOrderSequenceNumber);
@@ -709,7 +826,7 @@ impl Sender {
         let mut queues = self.shared.queues();
         let queue = &mut queues.partitions[partition as usize];
         queue.in_flight -= 1;
-        let behind_another = follows && (queue.retry_at.is_some() || queue.in_flight > 0);
+        let behind_another = follows && (queue.retry_at.is_some() || queue.in_flight > 0 || queue.is_stale);
         if (error.is_retriable() || behind_another) && !expired {
             let wait = batch.backoff.step();
             queue.retry_at = Some(queue.retry_at.unwrap_or_else(Instant::now).max(Instant::now() + wait));
@@ -719,17 +836,10 @@ impl Sender {
             queue.batches.insert(at, batch);
             return;
         }
-        // Its numbers are lost, what follows would be out of order for ever: new numbers for all.
-        self.renew |= batch.sequence.is_some();
+        queue.is_stale |= batch.sequence.is_some();
         drop(queues);
-        let error = match expired && error.is_retriable() {
-            true => ClientError::Expired {
-                timeout_ms: self.shared.options.delivery_timeout.as_millis() as u64,
-                last: Box::new(error),
-            },
-            false => error,
-        };
-        self.shared.settle(partition, batch, Err(error));
+        let error = if expired && error.is_retriable() { self.expired(error) } else { error };
+        self.end(partition, batch, error);
     }
 
     /// Asks who leads now. A failure shows with the next try.
@@ -749,8 +859,8 @@ async fn begin(
     timeout: Duration,
 ) -> Result<Begun, ClientError> {
     if acks == 0 {
-        connection.post(request).await?;
-        return Ok(Box::pin(async { Ok(None) }));
+        let posted = connection.post(request, timeout).await?;
+        return Ok(Box::pin(async move { posted.wait().await.map(|()| None) }));
     }
     // The broker takes the timeout for its own wait.
     let started = connection.start(request, timeout + Duration::from_secs(5)).await?;
@@ -764,21 +874,45 @@ async fn until(at: Option<Instant>) {
     }
 }
 
+async fn asked(asking: &mut Option<Asking>) -> Result<(i64, i16), ClientError> {
+    match asking {
+        Some(asking) => asking.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether records may be written although this was the answer, or there was none.
+fn may_be_written(error: &ClientError) -> bool {
+    use ResponseError::*;
+    match error {
+        ClientError::Closed { .. } | ClientError::Timeout { .. } | ClientError::Unreadable { .. } => true,
+        ClientError::Kafka { code, .. } => matches!(
+            code,
+            RequestTimedOut | NotEnoughReplicasAfterAppend | NetworkException | KafkaStorageError | UnknownServerError
+        ),
+        _ => false,
+    }
+}
+
+/// A producer id and epoch; waits a moment where it cannot be had just now.
 async fn producer_id(cluster: &Cluster) -> Result<(i64, i16), ClientError> {
+    let mut backoff = Backoff::default();
+    for _ in 0..20 {
+        match producer_id_once(cluster).await {
+            Err(error @ ClientError::Kafka { .. }) if error.is_retriable() => backoff.wait().await,
+            result => return result,
+        }
+    }
+    producer_id_once(cluster).await
+}
+
+async fn producer_id_once(cluster: &Cluster) -> Result<(i64, i16), ClientError> {
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(i32::MAX)
         .with_producer_id((-1).into())
         .with_producer_epoch(-1);
-    let mut backoff = Backoff::default();
-    let mut tries = 0;
-    loop {
-        let answer = cluster.ask(&request).await?;
-        match ClientError::of(answer.error_code, || "cannot get a producer id".into()) {
-            None => return Ok((answer.producer_id.0, answer.producer_epoch)),
-            Some(error) if error.is_retriable() && tries < 20 => backoff.wait().await,
-            Some(error) => return Err(error),
-        }
-        tries += 1;
-    }
+    let answer = cluster.ask(&request).await?;
+    ClientError::check(answer.error_code, None, || "cannot get a producer id".into())?;
+    Ok((answer.producer_id.0, answer.producer_epoch))
 }

@@ -1,6 +1,7 @@
 //! Our own client layer against a running broker.
 
 use crate::support::{Broker, Options, PATIENCE, Proxy, temp};
+use kafka_protocol::ResponseError;
 use millstream::{
     Env,
     client::{
@@ -312,4 +313,254 @@ async fn a_broker_that_stays_away_fails_every_record_in_time() {
     }
     tokio::time::timeout(PATIENCE, producer.close()).await.unwrap();
     assert_eq!(failed.lock().unwrap().len(), 100);
+}
+
+/// What a [`Tap`] does with a request.
+#[derive(Clone, Copy)]
+enum Fate {
+    Pass,
+    /// It gets to the broker; instead of its answer the connection ends.
+    LoseAnswer,
+    /// The connection ends before the broker sees it.
+    Cut,
+    /// Passed on after that long.
+    Slow(Duration),
+    /// Neither it nor what follows is read, until the client goes.
+    Stall,
+}
+
+/// Stands before a broker and decides on each request, by its API key and its bytes.
+fn tap(decide: impl Fn(i16, &[u8]) -> Fate + Send + Sync + 'static) -> (String, Arc<Mutex<Option<String>>>) {
+    use std::{io::Read, io::Write, net::TcpStream, sync::atomic::AtomicBool, sync::atomic::Ordering};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let target: Arc<Mutex<Option<String>>> = Arc::default();
+    let (wanted, decide) = (target.clone(), Arc::new(decide));
+    let serve = move |mut client: TcpStream, mut server: TcpStream| {
+        let lost = Arc::new(AtomicBool::new(false));
+        let (mut from, mut to, is_lost) = (server.try_clone().unwrap(), client.try_clone().unwrap(), lost.clone());
+        std::thread::spawn(move || {
+            let mut answer = vec![0; 64 << 10];
+            while let Ok(n @ 1..) = from.read(&mut answer) {
+                if is_lost.load(Ordering::SeqCst) || to.write_all(&answer[..n]).is_err() {
+                    break;
+                }
+            }
+            let _ = (from.shutdown(std::net::Shutdown::Both), to.shutdown(std::net::Shutdown::Both));
+        });
+        loop {
+            let mut frame = vec![0; 4];
+            if client.read_exact(&mut frame).is_err() {
+                break;
+            }
+            frame.resize(4 + u32::from_be_bytes(frame[..4].try_into().unwrap()) as usize, 0);
+            if client.read_exact(&mut frame[4..]).is_err() {
+                break;
+            }
+            match decide(i16::from_be_bytes([frame[4], frame[5]]), &frame) {
+                Fate::Pass => {}
+                Fate::LoseAnswer => lost.store(true, Ordering::SeqCst),
+                Fate::Cut => break,
+                Fate::Slow(wait) => std::thread::sleep(wait),
+                Fate::Stall => loop {
+                    std::thread::park();
+                },
+            }
+            if server.write_all(&frame).is_err() {
+                break;
+            }
+        }
+        let _ = (client.shutdown(std::net::Shutdown::Both), server.shutdown(std::net::Shutdown::Both));
+    };
+    let serve = Arc::new(serve);
+    // Ends with the process.
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let to = wanted.lock().unwrap().clone();
+            let Some(server) = to.and_then(|a| TcpStream::connect(a).ok()) else { continue };
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(client, server));
+        }
+    });
+    (address, target)
+}
+
+/// A broker behind a tap, with a topic `t` of two partitions that takes batches of 200,000 bytes at most.
+async fn tapped(
+    timeout: Duration,
+    decide: impl Fn(i16, &[u8]) -> Fate + Send + Sync + 'static,
+) -> (Broker, tempfile::TempDir, Cluster) {
+    let (address, target) = tap(decide);
+    let dir = temp();
+    let broker = Options::new(dir.path()).set("advertised.listeners", &format!("PLAINTEXT://{address}")).start();
+    *target.lock().unwrap() = Some(broker.kafka.clone());
+    let mut options = ClusterOptions::parse(&address).unwrap();
+    options.timeout = timeout;
+    let cluster = Cluster::connect(&Env::real(), options).await.unwrap();
+    admin::create_topic(&cluster, "t", Some(2), None, &[("max.message.bytes".into(), "200000".into())]).await.unwrap();
+    (broker, dir, cluster)
+}
+
+const PRODUCE: i16 = 0;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idempotent_producer_that_gets_no_new_id_fails_every_record_in_time() {
+    let (broker, _dir, cluster) = tapped(Duration::from_secs(2), |_, _| Fate::Pass).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let settings =
+        ProducerOptions { idempotent: true, delivery_timeout: Duration::from_millis(300), ..Default::default() };
+    let producer = Producer::start(&cluster, "t", settings, move |d| {
+        let _ = tell.send((d.tokens.to_vec(), d.result.unwrap_err().to_string()));
+    })
+    .await
+    .unwrap();
+    broker.kill();
+    let record =
+        |token, partition| NewRecord { value: Some(b"v"), token, partition: Some(partition), ..Default::default() };
+    producer.send(record(1, 0)).await.unwrap();
+    assert_eq!(tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap().0, [1]);
+    // Its numbers are lost, and there are no others.
+    producer.send(record(2, 0)).await.unwrap();
+    producer.send(record(3, 1)).await.unwrap();
+    tokio::time::timeout(PATIENCE, producer.close()).await.unwrap();
+    let mut failed = BTreeSet::new();
+    while let Ok((tokens, error)) = told.try_recv() {
+        assert!(error.contains("not delivered within 300 ms"), "{error}");
+        failed.extend(tokens);
+    }
+    assert_eq!(failed, BTreeSet::from([2, 3]));
+}
+
+/// One partition's batch fails for good while another's, written but never answered, waits for its next try.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_be_written_is_not_sent_again_under_another_producer_id() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    let (held, tries) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+    let (is_held, count) = (held.clone(), tries.clone());
+    let decide = move |api, frame: &[u8]| {
+        if api != PRODUCE || !frame.windows(6).any(|w| w == b"marker") {
+            return Fate::Pass;
+        }
+        match (count.fetch_add(1, Ordering::SeqCst), is_held.load(Ordering::SeqCst)) {
+            (0, _) => Fate::LoseAnswer,
+            (_, true) => Fate::Cut,
+            (_, false) => Fate::Pass,
+        }
+    };
+    let (_broker, _dir, cluster) = tapped(Duration::from_secs(20), decide).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let settings = ProducerOptions {
+        idempotent: true,
+        linger: Duration::ZERO,
+        // Never both in one request.
+        request_bytes_max: 1_000,
+        ..Default::default()
+    };
+    let producer = Producer::start(&cluster, "t", settings, move |d| {
+        let _ = tell.send((d.partition, d.result.map_err(Clone::clone)));
+    })
+    .await
+    .unwrap();
+    let large = vec![b'x'; 300_000];
+    producer.send(NewRecord { value: Some(b"marker"), partition: Some(0), ..Default::default() }).await.unwrap();
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    while tries.load(Ordering::SeqCst) < 2 {
+        assert!(tokio::time::Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    producer.send(NewRecord { value: Some(&large), partition: Some(1), ..Default::default() }).await.unwrap();
+    let (partition, result) = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap();
+    assert_eq!((partition, result.unwrap_err().code()), (1, Some(ResponseError::MessageTooLarge)));
+    producer.send(NewRecord { value: Some(b"after"), partition: Some(1), ..Default::default() }).await.unwrap();
+    held.store(false, Ordering::SeqCst);
+    tokio::time::timeout(PATIENCE, producer.close()).await.unwrap();
+    let mut results = BTreeSet::new();
+    while let Ok((partition, result)) = told.try_recv() {
+        results.insert((partition, result.is_ok()));
+    }
+    assert_eq!(results, BTreeSet::from([(0, true), (1, true)]));
+    let read = all(&cluster, "t").await;
+    let mut values: Vec<_> = read.iter().map(|(p, r)| (*p, r.value.clone().unwrap())).collect();
+    values.sort();
+    assert_eq!(values, [(0, "marker".into()), (1, "after".into())]);
+}
+
+/// In one partition: the first is lost for good, so its number is missing; what came behind it and may be written cannot be sent under other numbers.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_behind_a_lost_number_and_may_be_written_fails_and_says_so() {
+    let decide = |api, frame: &[u8]| match api == PRODUCE && frame.windows(6).any(|w| w == b"marker") {
+        true => Fate::LoseAnswer,
+        false => Fate::Pass,
+    };
+    let (_broker, _dir, cluster) = tapped(Duration::from_secs(20), decide).await;
+    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let settings = ProducerOptions {
+        idempotent: true,
+        linger: Duration::ZERO,
+        delivery_timeout: Duration::from_secs(1),
+        ..Default::default()
+    };
+    let producer = Producer::start(&cluster, "t", settings, move |d| {
+        let _ = tell.send(d.result.map_err(|e| e.to_string()));
+    })
+    .await
+    .unwrap();
+    let record = |value| NewRecord { value: Some(value), partition: Some(0), ..Default::default() };
+    producer.send(record(b"marker")).await.unwrap();
+    let error = tokio::time::timeout(PATIENCE, told.recv()).await.unwrap().unwrap().unwrap_err();
+    assert!(error.starts_with("it is not known whether the broker has written the batch: not delivered"), "{error}");
+    // It goes on under another id.
+    assert_eq!(producer.send_and_wait(record(b"after")).await, Ok(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_stops_reading_does_not_hold_up_acks_0() {
+    let decide = |api, _: &[u8]| if api == PRODUCE { Fate::Stall } else { Fate::Pass };
+    let (_broker, _dir, cluster) = tapped(Duration::from_millis(500), decide).await;
+    let count: Arc<Mutex<(usize, usize)>> = Arc::default();
+    let sink = count.clone();
+    let settings = ProducerOptions { acks: Acks::None, delivery_timeout: Duration::from_secs(1), ..Default::default() };
+    let producer = Producer::start(&cluster, "t", settings, move |d| {
+        let mut count = sink.lock().unwrap();
+        match d.result {
+            Ok(_) => count.0 += d.tokens.len(),
+            Err(_) => count.1 += d.tokens.len(),
+        }
+    })
+    .await
+    .unwrap();
+    let value = vec![b'v'; 16 << 10];
+    let run = async {
+        for _ in 0..1_600 {
+            producer.send(NewRecord { value: Some(&value), ..Default::default() }).await.unwrap();
+        }
+        producer.close().await;
+    };
+    tokio::time::timeout(PATIENCE, run).await.unwrap();
+    let (delivered, failed) = *count.lock().unwrap();
+    assert_eq!(delivered + failed, 1_600);
+    assert!(failed > 0, "nobody read 25 MB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_acks_0_counted_is_on_its_way_when_the_producer_is_closed() {
+    let decide = |api, _: &[u8]| if api == PRODUCE { Fate::Slow(Duration::from_millis(5)) } else { Fate::Pass };
+    let (broker, _dir, cluster) = tapped(Duration::from_secs(20), decide).await;
+    let settings = ProducerOptions { acks: Acks::None, ..Default::default() };
+    let producer = Producer::start(&cluster, "t", settings, |d| assert!(d.result.is_ok())).await.unwrap();
+    let value = vec![b'v'; 16 << 10];
+    for _ in 0..1_000 {
+        producer.send(NewRecord { value: Some(&value), ..Default::default() }).await.unwrap();
+    }
+    producer.close().await;
+    drop(cluster);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut options = ClusterOptions::parse(&broker.kafka).unwrap();
+    options.timeout = Duration::from_secs(20);
+    let cluster = Cluster::connect(&Env::real(), options).await.unwrap();
+    let mut read = 0;
+    while read < 1_000 {
+        assert!(tokio::time::Instant::now() < deadline, "only {read} of 1,000 arrived");
+        read = all(&cluster, "t").await.len();
+    }
 }
