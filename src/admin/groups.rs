@@ -224,8 +224,8 @@ fn summary(it: &GroupLag) -> json::GroupSummary {
         topics,
         lag_records: it.lag_records,
         lag_seconds: it.oldest.age_s(it.at_ms),
-        consume_records_per_s: it.rates.consume_per_s,
-        produce_records_per_s: it.rates.produce_per_s,
+        consume_records_per_s: it.rates.map(|rates| rates.consume_per_s),
+        produce_records_per_s: it.rates.map(|rates| rates.produce_per_s),
         drain_seconds: it.drain_s(),
     }
 }

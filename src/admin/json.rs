@@ -398,11 +398,11 @@ pub struct GroupSummary {
     pub lag_records: i64,
     /// Age of the oldest record not yet committed, over all partitions: the largest; null where nothing is known.
     pub lag_seconds: Option<f64>,
-    /// Records committed a second, over the last 60 s; 0 for a group not in use for 15 minutes.
-    pub consume_records_per_s: f64,
+    /// Records committed a second, over the last 60 s; 0 for a group not in use for 15 minutes; null until two samples, 5 s apart, have seen the group.
+    pub consume_records_per_s: Option<f64>,
     /// Records a second that came to the partitions committed to, over the same time.
-    pub produce_records_per_s: f64,
-    /// Seconds until the lag is 0 at the rates of the last 60 s; 0 at lag 0; null when it does not shrink.
+    pub produce_records_per_s: Option<f64>,
+    /// Seconds until the lag is 0 at the rates of the last 60 s; 0 at lag 0; null when it does not shrink, or the rates are not known.
     pub drain_seconds: Option<f64>,
 }
 

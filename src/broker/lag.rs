@@ -19,7 +19,7 @@ use crate::{
         consumer,
     },
     limits::{
-        LAG_LIST_TIMES_MS_MAX, LAG_OFFSETS_MAX, LAG_OPEN_MAX, LAG_PAGE_OFFSETS_MAX, LAG_PARTITIONS_MAX,
+        LAG_IDLE_MS, LAG_LIST_TIMES_MS_MAX, LAG_OFFSETS_MAX, LAG_OPEN_MAX, LAG_PAGE_OFFSETS_MAX, LAG_PARTITIONS_MAX,
         LAG_TIMES_AT_ONCE, LAG_TIMES_MAX, LAG_WAIT_MS_MAX,
     },
     partition::Partition,
@@ -64,7 +64,8 @@ pub struct Summary {
     pub lag_records: i64,
     /// Of these the oldest: [`Oldest::age_s`] gives the lag in seconds.
     pub oldest: Oldest,
-    pub rates: Rates,
+    /// 0 for a group not in use; `None` = not known: it has fewer than two points.
+    pub rates: Option<Rates>,
 }
 
 impl Lag {
@@ -136,17 +137,37 @@ pub struct GroupLag {
     pub partitions: Vec<PartitionLag>,
     pub lag_records: i64,
     pub oldest: Oldest,
-    /// As of the last sample; 0 for a group not in use.
-    pub rates: Rates,
+    /// As of the last sample; 0 for a group not in use; `None` = not known: it has fewer than two points.
+    pub rates: Option<Rates>,
     /// When all this was so, wall clock, ms.
     pub at_ms: i64,
 }
 
 impl GroupLag {
-    /// Seconds until nothing is left, at the rates of the last minute; 0 at lag 0, `None` when the lag does not shrink or nothing is committed.
+    /// Seconds until nothing is left, at the rates of the last minute; 0 at lag 0, `None` when the lag does not shrink, the rates are not known or nothing is committed.
     pub fn drain_s(&self) -> Option<f64> {
         let counts = self.partitions.iter().any(|at| at.lag_records().is_some());
-        if counts { self.rates.drain_s(self.lag_records) } else { None }
+        match self.rates {
+            _ if !counts => None,
+            _ if self.lag_records <= 0 => Some(0.0),
+            rates => rates?.drain_s(self.lag_records),
+        }
+    }
+
+    /// Takes over the rates of its points.
+    fn rate(&mut self, series: Option<&Series>) {
+        let last_commit_ms = self.last_commit_ms();
+        self.rates = match series {
+            Some(series) => series.rates(),
+            // One that the sampler has not seen yet, or has no room for, is another matter than one that stands still.
+            None if last_commit_ms.is_some_and(|ms| self.at_ms.saturating_sub(ms) < LAG_IDLE_MS) => None,
+            None => Some(Rates::default()),
+        };
+    }
+
+    /// Wall clock of the newest commit, ms.
+    fn last_commit_ms(&self) -> Option<i64> {
+        self.partitions.iter().filter_map(|at| at.committed.as_ref()).map(|at| at.commit_ms).max()
     }
 }
 
@@ -216,7 +237,7 @@ impl Broker {
                     partitions,
                     lag_records: 0,
                     oldest: Oldest::Unknown,
-                    rates: Rates::default(),
+                    rates: None,
                     at_ms: 0,
                 }
             })
@@ -228,8 +249,8 @@ impl Broker {
             let series = self.lag.lock();
             for group in &mut groups {
                 (group.lag_records, group.oldest) = total(&group.partitions);
-                group.rates = series.get(&group.group).map(Series::rates).unwrap_or_default();
                 group.at_ms = now_ms;
+                group.rate(series.get(&group.group));
             }
         }
         missing.extend(elsewhere(groups.iter().flat_map(|group| &group.partitions)));
@@ -270,9 +291,9 @@ impl Broker {
         self.open_unknown(&mut partitions, deadline).await;
         self.read_times(std::iter::once(&mut partitions), LAG_OPEN_MAX, deadline).await;
         missing.extend(elsewhere(partitions.iter()));
-        let series = self.lag.series_of(group).unwrap_or_default();
+        let series = self.lag.series_of(group);
         let (lag_records, oldest) = total(&partitions);
-        let lag = GroupLag {
+        let mut lag = GroupLag {
             group: description.group.clone(),
             state: description.state,
             state_ms: description.state_ms,
@@ -281,9 +302,11 @@ impl Broker {
             partitions,
             lag_records,
             oldest,
-            rates: series.rates(),
+            rates: None,
             at_ms: self.env.now_ms(),
         };
+        lag.rate(series.as_ref());
+        let series = series.unwrap_or_default();
         let owner = |place: &(Arc<str>, i32)| {
             owners.get(place).and_then(|at: &usize| description.members.get(*at)).map(|m| &*m.member_id)
         };

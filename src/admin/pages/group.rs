@@ -3,7 +3,7 @@
 use super::{
     Admin, Block, Page, Problem,
     chart::{Lines, Series, Unit, lines},
-    groups::{drain, lag_seconds, missing, state},
+    groups::{drain, lag_seconds, missing, rate, state},
     text, topic_path,
 };
 use crate::admin::{groups, json};
@@ -32,8 +32,8 @@ fn head(group: &json::Group) -> Markup {
         dl.figures {
             div { dt { "Lag" } dd { (text::count(s.lag_records as f64)) span.sub { "records" } } }
             div { dt { "Oldest not yet committed" } dd { (lag_seconds(s.lag_seconds)) span.sub { "old" } } }
-            div { dt { "Consumes" } dd { (text::count(s.consume_records_per_s)) "/s" span.sub { "comes in: " (text::count(s.produce_records_per_s)) "/s" } } }
-            div { dt { "Caught up in" } dd { (drain(s.drain_seconds, s.lag_records)) span.sub { "at the rates of the last minute" } } }
+            div { dt { "Consumes" } dd { (rate(s.consume_records_per_s)) span.sub { "comes in: " (rate(s.produce_records_per_s)) } } }
+            div { dt { "Caught up in" } dd { (drain(s)) span.sub { "at the rates of the last minute" } } }
             div { dt { "Members" } dd { (text::grouped(s.members as i64)) @if !group.protocol.is_empty() { span.sub { "assignor " (text::name(&group.protocol)) } } } }
         }
     }
@@ -176,8 +176,8 @@ mod tests {
             topics: vec![hostile.into()],
             lag_records: i64::MAX,
             lag_seconds: Some(f64::MAX),
-            consume_records_per_s: 0.0,
-            produce_records_per_s: f64::INFINITY,
+            consume_records_per_s: Some(0.0),
+            produce_records_per_s: Some(f64::INFINITY),
             drain_seconds: None,
         };
         let member = json::Member {

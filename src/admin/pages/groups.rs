@@ -98,8 +98,8 @@ fn row(group: &json::GroupSummary, series: &[i64]) -> Markup {
             td.num data-label="Lag, records" { (text::count(group.lag_records as f64)) }
             td { (chart::spark(&values, "Lag over the last 15 minutes")) }
             td.num data-label="Lag, time" { (lag_seconds(group.lag_seconds)) }
-            td.num data-label="Consumes" { (text::count(group.consume_records_per_s)) "/s" }
-            td.num data-label="Caught up in" { (drain(group.drain_seconds, group.lag_records)) }
+            td.num data-label="Consumes" { (rate(group.consume_records_per_s)) }
+            td.num data-label="Caught up in" { (drain(group)) }
         }
     }
 }
@@ -118,11 +118,17 @@ pub fn lag_seconds(seconds: Option<f64>) -> String {
     seconds.map_or("–".into(), text::seconds)
 }
 
+/// Records a second as far as they are known.
+pub fn rate(per_s: Option<f64>) -> String {
+    per_s.map_or("–".into(), |n| format!("{}/s", text::count(n)))
+}
+
 /// When a group will have caught up.
-pub fn drain(seconds: Option<f64>, lag_records: i64) -> String {
-    match seconds {
-        _ if lag_records == 0 => "now".into(),
+pub fn drain(group: &json::GroupSummary) -> String {
+    match group.drain_seconds {
+        _ if group.lag_records == 0 => "now".into(),
         Some(seconds) => text::seconds(seconds),
+        None if group.consume_records_per_s.is_none() => "–".into(),
         None => "not shrinking".into(),
     }
 }

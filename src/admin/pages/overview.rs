@@ -92,7 +92,7 @@ async fn attention(admin: &Admin, broker: &Broker) -> Markup {
     let now_ms = broker.env.now_ms();
     let behind = summaries.iter().filter(|s| {
         s.lag_records > 0
-            && s.rates.drain_s(s.lag_records).is_none()
+            && s.rates.is_some_and(|rates| rates.drain_s(s.lag_records).is_none())
             && s.oldest.age_s(now_ms).is_none_or(|age_s| age_s >= BEHIND_S)
     });
     let mut said = Vec::new();

@@ -67,27 +67,32 @@ pub fn explain<'a>(group: &GroupLag, owner: &Owner<'a>) -> String {
             None => "Caught up: everything up to the watermark is committed.".into(),
         };
     }
-    match group.rates.drain_s(lag) {
+    let Some(rates) = group.rates else {
+        return format!("Behind by {}; the rates are not known yet.", records(lag));
+    };
+    match rates.drain_s(lag) {
         Some(s) => format!(
             "Catching up: at the rates of the last minute {} are read in {}.",
             records(lag),
             duration((s * 1000.0) as i64)
         ),
-        None if group.rates.consume_per_s <= 0.0 => {
-            format!("Behind by {}; nothing was committed within the last minute.", records(lag))
+        None if rates.consume_per_s <= 0.0 => {
+            let committed_now = group.last_commit_ms().is_some_and(|ms| group.at_ms.saturating_sub(ms) <= LAG_RATE_MS);
+            let what = if committed_now { "the same was committed again" } else { "nothing was committed" };
+            format!("Behind by {}; {what} within the last minute.", records(lag))
         }
         None => format!(
             "Falling behind by {}: {:.1} records come a second, {:.1} are committed.",
             records(lag),
-            group.rates.produce_per_s,
-            group.rates.consume_per_s
+            rates.produce_per_s,
+            rates.consume_per_s
         ),
     }
 }
 
 fn empty(group: &GroupLag) -> String {
     if group.lag_records > 0 {
-        let grows = if group.rates.produce_per_s > 0.0 { ", and more come" } else { "" };
+        let grows = if group.rates.is_some_and(|rates| rates.produce_per_s > 0.0) { ", and more come" } else { "" };
         let wait = if group.lag_records == 1 { "waits" } else { "wait" };
         return format!("{}: {} {wait}{grows}.", no_members(group), records(group.lag_records));
     }
@@ -196,7 +201,7 @@ mod tests {
             partitions,
             lag_records,
             oldest,
-            rates: Rates::default(),
+            rates: Some(Rates::default()),
             at_ms: NOW,
         }
     }
@@ -236,7 +241,7 @@ mod tests {
     fn a_group_without_members_is_told_from_one_that_is_done() {
         let mut behind = group(State::Empty, 0, vec![lag(0, Some(5), (0, 10), Oldest::Since(0))]);
         says(&behind, "It has had no members for 1 min: 5 records wait.");
-        behind.rates.produce_per_s = 3.0;
+        behind.rates = Some(Rates { produce_per_s: 3.0, ..Rates::default() });
         says(&behind, "and more come");
         behind.state_ms = None;
         says(&behind, "It has no members: 5 records wait, and more come.");
@@ -261,17 +266,22 @@ mod tests {
         );
         // One record that has just come is no reason for alarm.
         let fresh = committed_ago(lag(1, Some(9), (0, 10), Oldest::Since(NOW - 10)), 300_000);
-        says(&group(State::Stable, 1, vec![fresh]), "Behind by 1 record;");
+        says(&group(State::Stable, 1, vec![fresh]), "Behind by 1 record; nothing was committed within the last minute");
     }
 
     #[test]
     fn rates_say_where_it_goes() {
         let at = || committed_ago(lag(0, Some(4), (0, 10), Oldest::Since(NOW - 10)), 10);
         let mut it = group(State::Stable, 1, vec![at()]);
-        it.rates = Rates { consume_per_s: 3.0, produce_per_s: 1.0 };
+        it.rates = Some(Rates { consume_per_s: 3.0, produce_per_s: 1.0 });
         says(&it, "Catching up: at the rates of the last minute 6 records are read in 3.0 s");
-        it.rates = Rates { consume_per_s: 1.0, produce_per_s: 3.0 };
+        it.rates = Some(Rates { consume_per_s: 1.0, produce_per_s: 3.0 });
         says(&it, "Falling behind by 6 records: 3.0 records come a second, 1.0 are committed");
+        it.rates = None;
+        says(&it, "Behind by 6 records; the rates are not known yet");
+        assert_eq!(it.drain_s(), None);
+        it.rates = Some(Rates::default());
+        says(&it, "Behind by 6 records; the same was committed again within the last minute");
         says(&group(State::Stable, 1, vec![lag(0, Some(10), (0, 10), Oldest::None)]), "Caught up");
     }
 }

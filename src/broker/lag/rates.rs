@@ -58,19 +58,16 @@ impl Series {
         self.points.iter()
     }
 
-    /// Over the last 60 s up to the last point, or as long as there are points; 0 where there are fewer than two.
-    pub fn rates(&self) -> Rates {
-        let Some(last) = self.points.back() else { return Rates::default() };
+    /// Over the last 60 s up to the last point, or as long as there are points; `None` where there are fewer than two.
+    pub fn rates(&self) -> Option<Rates> {
+        let last = self.points.back()?;
         let within = |p: &&Point| p.at_ms >= last.at_ms.saturating_sub(LAG_RATE_MS);
-        let Some(first) = self.points.iter().find(within) else { return Rates::default() };
+        let first = self.points.iter().find(within)?;
         let s = seconds(last.at_ms.saturating_sub(first.at_ms));
-        if s <= 0.0 {
-            return Rates::default();
-        }
-        Rates {
+        (s > 0.0).then(|| Rates {
             consume_per_s: last.consumed.saturating_sub(first.consumed) as f64 / s,
             produce_per_s: last.produced.saturating_sub(first.produced) as f64 / s,
-        }
+        })
     }
 }
 
@@ -116,9 +113,9 @@ mod tests {
     #[test]
     fn rates_are_of_the_last_minute() {
         let mut series = Series::default();
-        assert_eq!(series.rates(), Rates::default());
+        assert_eq!(series.rates(), None);
         series.push(0, 0, Oldest::None, 0, 0);
-        assert_eq!(series.rates(), Rates::default(), "one point is no rate");
+        assert_eq!(series.rates(), None, "one point is no rate");
         let (mut consumed, mut produced) = (0, 0);
         for tick in 1..=24 {
             // A minute at 100 a second, then one at 10 and 20.
@@ -126,10 +123,10 @@ mod tests {
             (consumed, produced) = (consumed + more, produced + came);
             series.push(tick * 5000, 0, Oldest::None, consumed, produced);
             if tick == 1 {
-                assert_eq!(series.rates(), Rates { consume_per_s: 100.0, produce_per_s: 100.0 });
+                assert_eq!(series.rates(), Some(Rates { consume_per_s: 100.0, produce_per_s: 100.0 }));
             }
         }
-        assert_eq!(series.rates(), Rates { consume_per_s: 10.0, produce_per_s: 20.0 });
+        assert_eq!(series.rates(), Some(Rates { consume_per_s: 10.0, produce_per_s: 20.0 }));
     }
 
     #[test]
@@ -141,11 +138,11 @@ mod tests {
         assert_eq!(series.points().count(), LAG_POINTS_MAX);
         assert_eq!(series.points().next().unwrap().lag_records, 1000 - LAG_POINTS_MAX as i64);
         series.push(7, 1, Oldest::Unknown, 1, 1);
-        assert!(series.rates().consume_per_s >= 0.0);
+        assert!(series.rates().is_none_or(|rates| rates.consume_per_s >= 0.0));
         let mut series = Series::default();
         series.push(1000, 1, Oldest::None, 1, 1);
         series.push(1000, 1, Oldest::None, 1, 1);
-        assert_eq!(series.rates(), Rates::default());
+        assert_eq!(series.rates(), None);
     }
 
     #[test]

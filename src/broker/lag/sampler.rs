@@ -3,7 +3,7 @@
 //! What groups have committed is asked of a coordinator only when its log has grown since; ends are atomics. So while nothing is committed or appended nothing is asked, and without groups
 //! in use nothing is computed but whether that is still so.
 
-use super::{Broker, Lag, Oldest, PartitionLag, Series, Summary, Unknown, measure, measure::Wanted, total};
+use super::{Broker, Lag, Oldest, PartitionLag, Rates, Series, Summary, Unknown, measure, measure::Wanted, total};
 use crate::{
     coordinator::{
         group::{Event, GroupOverview, Groups, Overview, Reply},
@@ -222,7 +222,7 @@ impl Sampler {
                 group: group.clone(),
                 lag_records: seen.lag_records,
                 oldest: seen.oldest,
-                rates: Default::default(),
+                rates: (!seen.is_in_use(now_ms)).then(Rates::default),
             };
             let has_room = series.contains_key(group) || series.len() < LAG_GROUPS_MAX;
             if !seen.is_in_use(now_ms) || !has_room {
