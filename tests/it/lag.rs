@@ -219,7 +219,7 @@ fn a_consumer_with_a_known_speed_has_a_known_time_to_drain() {
     let (fastest, slowest) = speeds(&commits, last_ms - first_ms);
     assert!(slowest <= rate && rate <= fastest, "{rate} is not within {slowest} to {fastest}");
     assert!(
-        explanation(&seen).starts_with("Catching up") || explanation(&seen).starts_with("It has had no members"),
+        explanation(&seen).starts_with("Catching up") || explanation(&seen).starts_with("It has no members"),
         "{seen}"
     );
 

@@ -16,6 +16,8 @@ const PLOT_HEIGHT: f64 = 146.0;
 const WIDTH: f64 = 1000.0;
 /// Most points drawn.
 const POINTS_MAX: usize = 400;
+/// A second label of the time axis that begins before this part of the width is left out on a phone, percent.
+const SPARE_BELOW: f64 = 30.0;
 /// Largest value told apart from those above it.
 const VALUE_MAX: f64 = 1e18;
 /// Most grid lines.
@@ -167,8 +169,9 @@ pub fn lines(chart: &Lines) -> Markup {
                     }
                 }
                 @for tick in ticks { text.label x="0" y=(px(PLOT_TOP + y(tick) - 4.0)) { (chart.unit.show(tick)) } }
-                @for (at, words, anchor) in time_labels(span) {
-                    text.label x={(px(at)) "%"} y=(HEIGHT - 6.0) text-anchor=(anchor) { (words) }
+                @for (i, (at, words, anchor)) in time_labels(span).into_iter().enumerate() {
+                    // On a phone the first label reaches into the second's place.
+                    text.label.spare[i == 1 && at < SPARE_BELOW] x={(px(at)) "%"} y=(HEIGHT - 6.0) text-anchor=(anchor) { (words) }
                 }
             }
             figcaption {
@@ -412,6 +415,17 @@ mod tests {
         assert!(out.contains("L1000 73"), "{out}");
         assert!(out.contains("L958.3 0"), "{out}");
         assert!(out.contains(r#"x="0" y="14""#) && out.contains(">30<"), "{out}");
+    }
+
+    #[test]
+    fn a_time_axis_has_room_on_a_phone() {
+        for (points, spare) in [(25, 0), (61, 1), (121, 1), (181, 0)] {
+            let out = chart(&vec![Some(1.0); points], Unit::Records);
+            assert_eq!(out.matches(r#"class="label spare""#).count(), spare, "{points}: {out}");
+        }
+        let out = chart(&[Some(1.0); 61], Unit::Records);
+        let second = out.split("spare").nth(1).and_then(|rest| rest.split('>').nth(1)).unwrap();
+        assert!(second.starts_with("4 min"), "{second}");
     }
 
     #[test]

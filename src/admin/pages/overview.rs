@@ -55,8 +55,8 @@ fn figures(cluster: &json::Cluster) -> Markup {
     let (rates, at_risk) = (&cluster.rates, &cluster.at_risk);
     html! {
         dl.figures {
-            div { dt { "In" } dd { (text::bytes(rates.in_bytes_per_s)) "/s" span.sub { (text::count(rates.in_records_per_s)) " records/s" } } }
-            div { dt { "Out" } dd { (text::bytes(rates.out_bytes_per_s)) "/s" span.sub { (text::count(rates.out_records_per_s)) " records/s" } } }
+            div { dt { "In" } dd { (text::bytes(rates.in_bytes_per_s)) "/s" span.sub { (text::count(rates.in_records_per_s)) " records/s, last minute" } } }
+            div { dt { "Out" } dd { (text::bytes(rates.out_bytes_per_s)) "/s" span.sub { (text::count(rates.out_records_per_s)) " records/s, last minute" } } }
             div { dt { "Topics" } dd { (text::grouped(cluster.topics as i64)) span.sub { (text::grouped(cluster.partitions as i64)) " partitions" } } }
             div { dt { "On disk" } dd { (text::bytes(cluster.size_bytes as f64)) span.sub { "of logs" } } }
             div {
@@ -194,6 +194,9 @@ fn connect(broker: &Broker, host: &str) -> Markup {
                     @if listeners.len() > 1 { span.muted { " · listener " (name) } }
                 }
             }
+            (command(&format!("echo hello | millstream produce greetings --create --bootstrap {first}")))
+            (command(&format!("millstream consume greetings --bootstrap {first}")))
+            p.muted { "Or with any other client of Kafka:" }
             (command(&format!("echo hello | kcat -b {first} -P -t greetings")))
             (command(&format!("kcat -b {first} -C -t greetings -o beginning")))
             (command(&format!("kcat -b {first} -L")))

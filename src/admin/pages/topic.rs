@@ -72,8 +72,8 @@ fn head(topic: &json::Topic) -> Markup {
         h1 { span.kind { "Topic" } (text::name(&s.name)) @if s.internal { " " span.pill { "internal" } } }
         dl.figures {
             div { dt { "Records" } dd { (text::count(s.records as f64)) span.sub { (text::bytes(s.size_bytes as f64)) " on disk" } } }
-            div { dt { "In" } dd { (text::bytes(s.rates.in_bytes_per_s)) "/s" span.sub { (text::count(s.rates.in_records_per_s)) " records/s" } } }
-            div { dt { "Out" } dd { (text::bytes(s.rates.out_bytes_per_s)) "/s" span.sub { (text::count(s.rates.out_records_per_s)) " records/s" } } }
+            div { dt { "In" } dd { (text::bytes(s.rates.in_bytes_per_s)) "/s" span.sub { (text::count(s.rates.in_records_per_s)) " records/s, last minute" } } }
+            div { dt { "Out" } dd { (text::bytes(s.rates.out_bytes_per_s)) "/s" span.sub { (text::count(s.rates.out_records_per_s)) " records/s, last minute" } } }
             div { dt { "Partitions" } dd { (text::grouped(s.partitions as i64)) span.sub { (s.replication_factor) @if s.replication_factor == 1 { " replica" } @else { " replicas" } " each" } } }
             div { dt { "At risk" } dd { (text::count(s.at_risk.records as f64)) span.sub { "records not yet on disk; " (s.durability) } } }
         }
