@@ -10,6 +10,7 @@ use crate::client::{
     offsets::{self, TopicPartition},
 };
 use clap::{ArgGroup, Args, Subcommand};
+use kafka_protocol::ResponseError;
 use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -261,6 +262,26 @@ async fn named(
     Ok(out)
 }
 
+/// Those partitions that are there and led; says which are not.
+async fn still_there(
+    cluster: &Cluster,
+    mut wanted: BTreeSet<TopicPartition>,
+) -> Result<BTreeSet<TopicPartition>, ClientError> {
+    let ends = ends(cluster, &wanted).await?;
+    let mut gone: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    wanted.retain(|key| {
+        let is_there = ends.contains_key(key);
+        if !is_there {
+            gone.entry(key.0.clone()).or_default().push(key.1.to_string());
+        }
+        is_there
+    });
+    for (topic, partitions) in gone {
+        say(&format!("left out: `{topic}`, partition {}; it is gone, or has no leader", partitions.join(", ")));
+    }
+    Ok(wanted)
+}
+
 async fn moved(cluster: &Cluster, args: &ResetArgs, output: Output, out: &mut impl Write) -> Outcome {
     let group = &args.group;
     let facts = admin::describe_group(cluster, group).await?;
@@ -273,11 +294,11 @@ async fn moved(cluster: &Cluster, args: &ResetArgs, output: Output, out: &mut im
     }
     let committed = admin::committed(cluster, group).await?;
     let wanted = match args.all_topics {
-        true => committed.keys().cloned().collect(),
+        true => still_there(cluster, committed.keys().cloned().collect()).await?,
         false => named(cluster, &args.topics).await?,
     };
     if wanted.is_empty() {
-        say(&format!("group `{group}` has no committed offsets; --topic says which to give it"));
+        say(&format!("group `{group}` has no committed offsets to move; --topic says which to give it"));
         return Ok(false);
     }
     let wanted: Vec<TopicPartition> = wanted.into_iter().collect();
@@ -344,8 +365,15 @@ async fn moved(cluster: &Cluster, args: &ResetArgs, output: Output, out: &mut im
 
 async fn deleted(cluster: &Cluster, args: &DeleteArgs, output: Output, out: &mut impl Write) -> Outcome {
     let group = &args.group;
+    let none = || {
+        say(&format!("there is no group `{group}`; `millstream group list` shows which there are"));
+        Ok(false)
+    };
     let what = if args.topics.is_empty() {
-        admin::delete_group(cluster, group).await?;
+        match admin::delete_group(cluster, group).await {
+            Err(error) if error.code() == Some(ResponseError::GroupIdNotFound) => return none(),
+            deleted => deleted?,
+        }
         "deleted"
     } else {
         // A topic may be gone while its offsets are still there.
@@ -357,7 +385,10 @@ async fn deleted(cluster: &Cluster, args: &DeleteArgs, output: Output, out: &mut
                 say(&format!("group `{group}` has no committed offsets of topic `{topic}`"));
                 return Ok(false);
             }
-            admin::delete_offsets(cluster, group, topic, &partitions).await?;
+            match admin::delete_offsets(cluster, group, topic, &partitions).await {
+                Err(error) if error.code() == Some(ResponseError::GroupIdNotFound) => return none(),
+                deleted => deleted?,
+            }
         }
         "without these offsets now"
     };

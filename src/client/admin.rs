@@ -71,7 +71,18 @@ async fn persist<T>(
 }
 
 /// Asks the controller, and where the metadata named one that is not (any more), the broker that it names now.
-async fn ask_controller<R: Request>(cluster: &Cluster, request: &R) -> Result<(Connection, R::Response), ClientError> {
+/// `code` finds the error code in an answer.
+async fn ask_controller<R: Request>(
+    cluster: &Cluster,
+    request: &R,
+    code: impl Fn(&R::Response) -> Option<i16>,
+) -> Result<(Connection, R::Response), ClientError> {
+    let connection = cluster.controller().await?;
+    let answer = connection.call(request, cluster.timeout()).await?;
+    if code(&answer) != Some(ResponseError::NotController.code()) {
+        return Ok((connection, answer));
+    }
+    cluster.refresh().await?;
     let connection = cluster.controller().await?;
     let answer = connection.call(request, cluster.timeout()).await?;
     Ok((connection, answer))
@@ -99,7 +110,7 @@ pub async fn create_topic(
         .with_replication_factor(replication_factor.unwrap_or(-1))
         .with_configs(configs.iter().map(config).collect());
     let request = CreateTopicsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms(cluster));
-    let (connection, answer) = ask_controller(cluster, &request).await?;
+    let (connection, answer) = ask_controller(cluster, &request, |a| a.topics.first().map(|r| r.error_code)).await?;
     let result = answer.topics.first().ok_or_else(|| missing(&connection, "CreateTopics"))?;
     ClientError::check(result.error_code, result.error_message.as_deref(), || format!("cannot create topic `{name}`"))?;
     until_shown(cluster, name, 1).await;
@@ -133,7 +144,7 @@ pub async fn delete_topic(cluster: &Cluster, name: &str) -> Result<(), ClientErr
         ..=5 => request.with_topic_names(vec![topic_name(name)]),
         _ => request.with_topics(vec![DeleteTopicState::default().with_name(Some(topic_name(name)))]),
     };
-    let (connection, answer) = ask_controller(cluster, &request).await?;
+    let (connection, answer) = ask_controller(cluster, &request, |a| a.responses.first().map(|r| r.error_code)).await?;
     let result = answer.responses.first().ok_or_else(|| missing(&connection, "DeleteTopics"))?;
     cluster.forget(name);
     if result.error_code == ResponseError::UnknownTopicOrPartition.code() {
@@ -149,7 +160,7 @@ pub async fn delete_topic(cluster: &Cluster, name: &str) -> Result<(), ClientErr
 pub async fn grow_topic(cluster: &Cluster, name: &str, count: i32) -> Result<(), ClientError> {
     let topic = CreatePartitionsTopic::default().with_name(topic_name(name)).with_count(count).with_assignments(None);
     let request = CreatePartitionsRequest::default().with_topics(vec![topic]).with_timeout_ms(timeout_ms(cluster));
-    let (connection, answer) = ask_controller(cluster, &request).await?;
+    let (connection, answer) = ask_controller(cluster, &request, |a| a.results.first().map(|r| r.error_code)).await?;
     let result = answer.results.first().ok_or_else(|| missing(&connection, "CreatePartitions"))?;
     cluster.forget(name);
     ClientError::check(result.error_code, result.error_message.as_deref(), || {
@@ -258,7 +269,7 @@ pub async fn alter_topic_configs(
         .with_resource_name(text(topic))
         .with_configs(changes.iter().map(config).collect());
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
-    let (connection, answer) = ask_controller(cluster, &request).await?;
+    let (connection, answer) = ask_controller(cluster, &request, |a| a.responses.first().map(|r| r.error_code)).await?;
     let result = answer.responses.first().ok_or_else(|| missing(&connection, "IncrementalAlterConfigs"))?;
     ClientError::check(result.error_code, result.error_message.as_deref(), || {
         format!("cannot change the settings of topic `{topic}`")
@@ -459,6 +470,8 @@ pub async fn committed(cluster: &Cluster, group: &str) -> Result<BTreeMap<TopicP
 pub struct Committer {
     /// Generation and member id; `None` = from outside, which a group allows that has no members.
     pub member: Option<(i32, String)>,
+    /// Its instance id, if it is a static member: so that it hears when another took its place.
+    pub instance: Option<String>,
 }
 
 /// Commits offsets of a group.
@@ -491,6 +504,7 @@ pub async fn commit(
         .with_group_id(GroupId(text(group)))
         .with_generation_id_or_member_epoch(generation)
         .with_member_id(text(member))
+        .with_group_instance_id(as_whom.instance.as_deref().map(text))
         .with_retention_time_ms(-1)
         .with_topics(topics.into_iter().map(of_topic).collect());
     persist(cluster, async || {
@@ -556,10 +570,15 @@ pub async fn delete_offsets(
         let answer = connection.call(&request, cluster.timeout()).await?;
         let what = || format!("cannot delete offsets of group `{group}` for `{topic}`");
         ClientError::check(answer.error_code, None, what)?;
+        let mut told = 0;
         for p in answer.topics.iter().flat_map(|t| &t.partitions) {
             ClientError::check(p.error_code, None, what)?;
+            told += 1;
         }
-        Ok(())
+        match told == partitions.len() {
+            true => Ok(()),
+            false => Err(missing(&connection, "OffsetDelete")),
+        }
     })
     .await
 }

@@ -126,6 +126,11 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Asks who is there now, and which broker is the controller.
+    pub(crate) async fn refresh(&self) -> Result<(), ClientError> {
+        self.ask_metadata(Some(&[]), false).await.map(drop)
+    }
+
     /// The world it runs in.
     pub fn env(&self) -> &Env {
         &self.0.env

@@ -81,6 +81,8 @@ enum Standing {
     Rebalancing,
     /// The group went on without it.
     Out,
+    /// Another member took its place, under the same instance id.
+    Fenced,
 }
 
 #[derive(Debug)]
@@ -126,6 +128,8 @@ pub struct GroupConsumer {
     /// Empty until the coordinator gave it one.
     member: String,
     joined: Option<Joined>,
+    /// Joined and not begun: it has an assignment, but not yet the offsets to begin at. Kept here so that a poll that is dropped meanwhile loses nothing.
+    entering: Option<(Joined, Assignment)>,
     coordinator: Option<Connection>,
     /// Offsets behind what polls gave and that is not committed.
     given: BTreeMap<TopicPartition, i64>,
@@ -144,6 +148,7 @@ impl GroupConsumer {
             options,
             member: String::new(),
             joined: None,
+            entering: None,
             coordinator: None,
             given: BTreeMap::new(),
             committed_at: Instant::now(),
@@ -182,6 +187,7 @@ impl GroupConsumer {
                     self.joined = None;
                 }
                 Some(Standing::Out) => self.out(),
+                Some(Standing::Fenced) => return Err(self.fenced()),
                 None => {}
             }
             if self.joined.is_none() {
@@ -225,11 +231,15 @@ impl GroupConsumer {
             return Ok(());
         }
         let Some(joined) = &self.joined else { return Err(ClientError::Ended) };
-        let committer = Committer { member: Some((joined.generation, self.member.clone())) };
+        let committer = Committer {
+            member: Some((joined.generation, self.member.clone())),
+            instance: self.options.instance.clone(),
+        };
         let committed = admin::commit(&self.cluster, &self.options.group, &committer, offsets).await;
         if let Err(error) = &committed {
             match error.code() {
                 Some(ResponseError::RebalanceInProgress) => joined.pulse.set(Standing::Rebalancing),
+                Some(ResponseError::FencedInstanceId) => joined.pulse.set(Standing::Fenced),
                 Some(ResponseError::IllegalGeneration | ResponseError::UnknownMemberId) => {
                     joined.pulse.set(Standing::Out)
                 }
@@ -252,7 +262,7 @@ impl GroupConsumer {
     /// Why the offsets could not be committed, or the group not left.
     pub async fn close(mut self) -> Result<(), ClientError> {
         let committed = if self.joined.is_some() { self.commit().await } else { Ok(()) };
-        self.joined = None;
+        (self.joined, self.entering) = (None, None);
         let left = self.leave().await;
         committed.and(left)
     }
@@ -277,9 +287,19 @@ impl GroupConsumer {
         }
     }
 
+    /// Says who is in its place. It does not join again by itself: the two would drive each other out for ever.
+    fn fenced(&mut self) -> ClientError {
+        // Its member id is kept: whoever polls again is told so again, by the coordinator.
+        let member = std::mem::take(&mut self.member);
+        self.out();
+        self.member = member;
+        let what = format!("out of group `{}`: another member has its instance id", self.options.group);
+        ClientError::Kafka { what, code: ResponseError::FencedInstanceId, message: None }
+    }
+
     /// The group went on without it: nothing is its own any more.
     fn out(&mut self) {
-        self.joined = None;
+        (self.joined, self.entering) = (None, None);
         self.member.clear();
         self.given.clear();
         self.consumer.unassign_all();
@@ -346,6 +366,13 @@ impl GroupConsumer {
 
     /// One attempt; `false` = another one at once.
     async fn join_once(&mut self) -> Result<bool, ClientError> {
+        match self.entering.as_ref().map(|(joined, _)| joined.pulse.standing()) {
+            None => {}
+            Some(Standing::Member) => return self.begin().await.map(|()| true),
+            Some(Standing::Rebalancing) => self.entering = None,
+            Some(Standing::Out) => self.out(),
+            Some(Standing::Fenced) => return Err(self.fenced()),
+        }
         let group = self.options.group.clone();
         let connection = match self.coordinator.as_ref().filter(|c| c.closed().is_none()) {
             Some(connection) => connection.clone(),
@@ -405,12 +432,9 @@ impl GroupConsumer {
         };
         let heart = self.cluster.env().spawn("client heartbeat", heart.run());
         // From here on the heartbeat goes, also while the offsets are being looked up.
-        self.joined = Some(Joined { generation: answer.generation_id, pulse, heart, counts, looked: Instant::now() });
-        if let Err(error) = self.begin(&assigned).await {
-            self.joined = None;
-            return Err(error);
-        }
-        Ok(true)
+        let joined = Joined { generation: answer.generation_id, pulse, heart, counts, looked: Instant::now() };
+        self.entering = Some((joined, assigned));
+        self.begin().await.map(|()| true)
     }
 
     async fn ask_to_join(&self, connection: &Connection) -> Result<JoinGroupResponse, ClientError> {
@@ -445,8 +469,26 @@ impl GroupConsumer {
         Ok((membership::range(&members, &counts), Some(counts)))
     }
 
-    /// Takes up an assignment where the group has committed, else where it is to begin.
-    async fn begin(&mut self, assigned: &Assignment) -> Result<(), ClientError> {
+    /// Takes up the assignment where the group has committed, else where it is to begin; after an error it is joined anew.
+    async fn begin(&mut self) -> Result<(), ClientError> {
+        let Some((_, assigned)) = &self.entering else { return Ok(()) };
+        let looked_up = self.starts(assigned).await;
+        // No wait from here on: membership and positions change together, or not at all.
+        let Some((joined, _)) = self.entering.take() else { return Ok(()) };
+        let starts = looked_up?;
+        self.given.clear();
+        self.consumer.unassign_all();
+        for ((topic, partition), offset) in starts {
+            self.consumer.place(&topic, partition, offset);
+        }
+        self.joined = Some(joined);
+        self.committed_at = Instant::now();
+        self.generation += 1;
+        Ok(())
+    }
+
+    /// Where to begin with each partition.
+    async fn starts(&self, assigned: &Assignment) -> Result<BTreeMap<TopicPartition, i64>, ClientError> {
         let keys: Vec<TopicPartition> =
             assigned.iter().flat_map(|(t, ps)| ps.iter().map(|p| (t.clone(), *p))).collect();
         let mut starts = BTreeMap::new();
@@ -457,14 +499,7 @@ impl GroupConsumer {
             let missing: Vec<TopicPartition> = keys.iter().filter(|key| !starts.contains_key(*key)).cloned().collect();
             starts.extend(offsets::offsets(&self.cluster, &missing, self.options.reset).await?);
         }
-        self.given.clear();
-        self.consumer.unassign_all();
-        for ((topic, partition), offset) in starts {
-            self.consumer.place(&topic, partition, offset);
-        }
-        self.committed_at = Instant::now();
-        self.generation += 1;
-        Ok(())
+        Ok(starts)
     }
 }
 
@@ -485,6 +520,7 @@ impl Heart {
             match self.beat().await.map(ResponseError::try_from_code) {
                 Ok(None) => {}
                 Ok(Some(ResponseError::RebalanceInProgress)) => return self.pulse.set(Standing::Rebalancing),
+                Ok(Some(ResponseError::FencedInstanceId)) => return self.pulse.set(Standing::Fenced),
                 Ok(Some(code)) if !code.is_retriable() => return self.pulse.set(Standing::Out),
                 // The coordinator moved, or is not there: looked for with the next beat.
                 Ok(Some(_)) | Err(_) => self.connection = None,

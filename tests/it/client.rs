@@ -564,3 +564,80 @@ async fn what_acks_0_counted_is_on_its_way_when_the_producer_is_closed() {
         read = all(&cluster, "t").await.len();
     }
 }
+
+/// A poll is dropped exactly while a new member asks for the offsets to begin at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_poll_that_is_dropped_while_it_joins_loses_nothing() {
+    use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+    const OFFSET_FETCH: i16 = 9;
+    const JOIN_GROUP: i16 = 11;
+    let (is_held, joins) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicU32::new(0)));
+    let seen = Arc::new(tokio::sync::Notify::new());
+    let (held, count, tell) = (is_held.clone(), joins.clone(), seen.clone());
+    let decide = move |api, _: &[u8]| {
+        if api == JOIN_GROUP {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        if api == OFFSET_FETCH && held.load(Ordering::SeqCst) {
+            tell.notify_one();
+            return Fate::Cut;
+        }
+        Fate::Pass
+    };
+    let (_broker, _dir, cluster) = tapped(Duration::from_secs(20), decide).await;
+    filled(&cluster, "u", 2, 10).await;
+    let group = unique("group");
+    let mut options = GroupOptions::new(&group, vec!["u".into()]);
+    options.reset = Start::Earliest;
+    let mut consumer = GroupConsumer::new(&cluster, options);
+    tokio::select! {
+        polled = consumer.poll(PATIENCE) => panic!("{polled:?}"),
+        () = seen.notified() => {}
+    }
+    let joined = joins.load(Ordering::SeqCst);
+    assert_eq!(consumer.positions().count(), 0);
+    is_held.store(false, Ordering::SeqCst);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut records = 0;
+    while records < 10 {
+        assert!(tokio::time::Instant::now() < deadline, "{consumer:?}");
+        let fetched = consumer.poll(Duration::from_millis(100)).await.unwrap();
+        records += fetched.iter().map(|f| f.records.len()).sum::<usize>();
+    }
+    assert_eq!((records, joins.load(Ordering::SeqCst)), (10, joined), "it did not join once more");
+    consumer.close().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_whose_instance_id_another_took_is_told_so_and_does_not_take_it_back() {
+    let (broker, _dir) = Broker::any();
+    let cluster = cluster(&broker).await;
+    let (topic, group) = (unique("static"), unique("group"));
+    filled(&cluster, &topic, 1, 5).await;
+    let mut options = GroupOptions::new(&group, vec![topic]);
+    options.heartbeat = Duration::from_millis(50);
+    options.instance = Some("i".into());
+    options.reset = Start::Earliest;
+    let mut first = GroupConsumer::new(&cluster, options.clone());
+    let mut second = GroupConsumer::new(&cluster, options);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    for consumer in [&mut first, &mut second] {
+        while consumer.positions().count() == 0 {
+            assert!(tokio::time::Instant::now() < deadline, "{consumer:?}");
+            consumer.poll(Duration::from_millis(20)).await.unwrap();
+        }
+    }
+    for _ in 0..2 {
+        let error = loop {
+            assert!(tokio::time::Instant::now() < deadline, "{first:?}");
+            if let Err(error) = first.poll(Duration::from_millis(20)).await {
+                break error;
+            }
+        };
+        assert_eq!(error.code(), Some(ResponseError::FencedInstanceId), "{error}");
+        assert_eq!(first.positions().count(), 0);
+    }
+    second.poll(Duration::from_millis(20)).await.unwrap();
+    second.commit().await.unwrap();
+    assert!(second.is_joined());
+}
