@@ -7,6 +7,7 @@ use crate::{
 use clap::{Args, ValueEnum};
 use std::{
     io::{self, Write},
+    pin::Pin,
     process::ExitCode,
     time::Duration,
 };
@@ -78,7 +79,9 @@ pub(super) fn run(command: impl AsyncFnOnce() -> Outcome) -> ExitCode {
         Ok(runtime) => runtime,
         Err(e) => return failed(&format!("cannot start the runtime: {e}")),
     };
-    let outcome = runtime.block_on(command());
+    // Boxed: else each of the runtime's ways to wait has a copy of the whole command in the program.
+    let command: Pin<Box<dyn Future<Output = Outcome>>> = Box::pin(command());
+    let outcome = runtime.block_on(command);
     // A thread that still reads stdin must not hold the end up.
     runtime.shutdown_background();
     match outcome {

@@ -101,7 +101,7 @@ fn serve(args: ServeArgs) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|e| format!("cannot start the runtime: {e}"))?;
-    let result = runtime.block_on(until_stopped(config, || args.load(data_dir.clone())));
+    let result = runtime.block_on(Box::pin(until_stopped(config, || args.load(data_dir.clone()))));
     // Blocking work that is still running after a stop that timed out must not hold the process.
     runtime.shutdown_timeout(Duration::from_millis(100));
     result

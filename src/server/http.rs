@@ -15,14 +15,24 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use socket2::SockRef;
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
 
-/// Serves until the server drains; connections that are still busy then are cut when it closes.
-pub async fn serve(env: Env, listener: TcpListener, router: Router, phases: watch::Receiver<Phase>) {
+/// Serves until the server drains; connections that are still busy then are cut when it closes. The router is made for the first connection: a broker that nobody asks
+/// has none (it comes with its document, which would add a third to the time of a start).
+pub async fn serve(
+    env: Env,
+    listener: TcpListener,
+    router: impl FnOnce() -> Router + Send,
+    phases: watch::Receiver<Phase>,
+) {
     let connections_max = env.http_connections_max();
     serve_at_most(connections_max, env, listener, router, phases).await;
 }
@@ -31,11 +41,12 @@ async fn serve_at_most(
     connections_max: usize,
     env: Env,
     listener: TcpListener,
-    router: Router,
+    router: impl FnOnce() -> Router + Send,
     mut phases: watch::Receiver<Phase>,
 ) {
     let permits = Arc::new(Semaphore::new(connections_max));
     let phase = phases.clone();
+    let router = LazyLock::new(router);
     let accepting = async {
         loop {
             // Never closed.
@@ -49,7 +60,7 @@ async fn serve_at_most(
                     continue;
                 }
             };
-            let served = serve_one(socket, router.clone(), phase.clone());
+            let served = serve_one(socket, Router::clone(&router), phase.clone());
             env.spawn("http connection", async move {
                 served.await;
                 drop(permit);
@@ -110,7 +121,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "hello"));
         let (phase, phases) = watch::channel(Phase::Serving);
-        (address, phase, tokio::spawn(serve_at_most(CONNECTIONS_MAX, Env::real(), listener, router, phases)))
+        (address, phase, tokio::spawn(serve_at_most(CONNECTIONS_MAX, Env::real(), listener, || router, phases)))
     }
 
     async fn ask(socket: &mut TcpStream) -> String {

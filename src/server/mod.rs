@@ -49,7 +49,11 @@ impl Node {
         let http_listener = listener::bind(&config.http, "HTTP", false).await?;
         let http = http_listener.local_addr().map_err(|e| e.to_string())?;
         let admin = Admin::new(&config, metrics.clone());
-        let http_task = env.spawn("http", http::serve(env.clone(), http_listener, admin.router(), phases.clone()));
+        let router = {
+            let admin = admin.clone();
+            move || admin.router()
+        };
+        let http_task = env.spawn("http", http::serve(env.clone(), http_listener, router, phases.clone()));
 
         let broker = boot(config, env.clone(), metrics.clone()).await?;
 

@@ -89,6 +89,7 @@ fn what_was_published_is_read_and_figures_go_to_files() {
     let consumed =
         report(&command(&broker, &["consume", "--records", "2000", "--record-bytes", "50"]).output().unwrap());
     assert!(consumed["records"].as_u64().unwrap() >= 2000, "{consumed}");
+    assert!(consumed["latency"]["wait for the next records"]["count"].as_u64().unwrap() > 0, "{consumed}");
 }
 
 /// No coordinated omission: all that was due while the broker stood still is charged for it, not the one request that was on its way.

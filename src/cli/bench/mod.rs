@@ -21,6 +21,7 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     path::PathBuf,
+    pin::Pin,
     process::ExitCode,
     time::Duration,
 };
@@ -36,7 +37,7 @@ pub struct BenchArgs {
 enum Work {
     /// Publish, and measure from when each record was due to its acknowledgement.
     Produce(Run),
-    /// Read a topic as fast as it goes. Without TOPIC one is filled first, for as long as the run is to take.
+    /// Read a topic as fast as it goes, and measure how long the reader waits each time until records are there. Without TOPIC one is filled first, for as long as the run is to take.
     Consume(Run),
     /// Publish and read, and measure from when each record was due to when a consumer had it.
     E2e(Run),
@@ -224,7 +225,9 @@ pub fn run(args: BenchArgs) -> ExitCode {
     };
     let (Work::Produce(run) | Work::Consume(run) | Work::E2e(run)) = &args.work;
     let started_ms = env.now_ms();
-    let measured = runtime.block_on(measure(&env, &args.work, run));
+    let measuring: Pin<Box<dyn Future<Output = Result<Report, String>> + '_>> =
+        Box::pin(measure(&env, &args.work, run));
+    let measured = runtime.block_on(measuring);
     let report = match measured {
         Ok(report) => report,
         Err(sentence) => return failed(&sentence),

@@ -249,7 +249,7 @@ pub async fn consume(load: &Load, cluster: &Cluster, own: bool) -> Result<Report
         Ok::<_, String>(())
     };
     watched(&tally, &load.plan, readers).await?;
-    Ok(tally.report("consume", None))
+    Ok(tally.report("consume", Some("wait for the next records")))
 }
 
 /// Reads some partitions up to an offset each, or until the plan is done.
@@ -269,7 +269,13 @@ async fn read(load: &Load, mut left: Vec<(i32, i64)>, tally: &Tally) -> Result<(
             || load.plan.duration.is_some_and(|end| tally.began.elapsed() >= end)
     };
     while !left.is_empty() && !is_over() {
-        for fetched in consumer.poll(INTERVAL).await.map_err(|e| e.to_string())? {
+        let asked_ns = tally.now_ns();
+        let came = consumer.poll(INTERVAL).await.map_err(|e| e.to_string())?;
+        if !came.is_empty() && asked_ns >= tally.warm_up_ns {
+            let waited = Duration::from_nanos(tally.now_ns() - asked_ns);
+            tally.samples().record(waited, 1);
+        }
+        for fetched in came {
             let now_ns = tally.now_ns();
             if now_ns >= tally.warm_up_ns {
                 let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
