@@ -296,3 +296,24 @@ fn completions_are_printed_for_every_shell() {
         assert!(output.status.success() && script.contains("consume") && script.contains("bootstrap"), "{shell}");
     }
 }
+
+#[test]
+fn what_is_sent_without_asking_arrives_although_the_command_ends_at_once() {
+    let (broker, _dir) = Broker::any();
+    let (one, many) = (unique("one"), unique("many"));
+    for topic in [&one, &many] {
+        ok(&broker, &format!("topic create {topic} --partitions 1"), b"");
+    }
+    for _ in 0..20 {
+        ok(&broker, &format!("produce {one} --acks 0"), b"x\n");
+    }
+    let lines: String = (0..200_000).map(|n| format!("{n}\n")).collect();
+    ok(&broker, &format!("produce {many} --acks 0"), lines.as_bytes());
+    for (topic, count) in [(one, 20), (many, 200_000)] {
+        // It is on its way: nobody said when it is there.
+        eventually("all arrived", || {
+            let there = ok(&broker, &format!("consume {topic} --end"), b"").lines().count();
+            (there >= count).then_some(there)
+        });
+    }
+}
