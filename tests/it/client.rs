@@ -406,11 +406,11 @@ const PRODUCE: i16 = 0;
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idempotent_producer_that_gets_no_new_id_fails_every_record_in_time() {
     let (broker, _dir, cluster) = tapped(Duration::from_secs(2), |_, _| Fate::Pass).await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut told) = tokio::sync::mpsc::channel(16);
     let settings =
         ProducerOptions { idempotent: true, delivery_timeout: Duration::from_millis(300), ..Default::default() };
     let producer = Producer::start(&cluster, "t", settings, move |d| {
-        let _ = tell.send((d.tokens.to_vec(), d.result.unwrap_err().to_string()));
+        let _ = tell.try_send((d.tokens.to_vec(), d.result.unwrap_err().to_string()));
     })
     .await
     .unwrap();
@@ -448,7 +448,7 @@ async fn what_may_be_written_is_not_sent_again_under_another_producer_id() {
         }
     };
     let (_broker, _dir, cluster) = tapped(Duration::from_secs(20), decide).await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut told) = tokio::sync::mpsc::channel(16);
     let settings = ProducerOptions {
         idempotent: true,
         linger: Duration::ZERO,
@@ -457,7 +457,7 @@ async fn what_may_be_written_is_not_sent_again_under_another_producer_id() {
         ..Default::default()
     };
     let producer = Producer::start(&cluster, "t", settings, move |d| {
-        let _ = tell.send((d.partition, d.result.map_err(Clone::clone)));
+        let _ = tell.try_send((d.partition, d.result.map_err(Clone::clone)));
     })
     .await
     .unwrap();
@@ -493,7 +493,7 @@ async fn what_is_behind_a_lost_number_and_may_be_written_fails_and_says_so() {
         false => Fate::Pass,
     };
     let (_broker, _dir, cluster) = tapped(Duration::from_secs(20), decide).await;
-    let (tell, mut told) = tokio::sync::mpsc::unbounded_channel();
+    let (tell, mut told) = tokio::sync::mpsc::channel(16);
     let settings = ProducerOptions {
         idempotent: true,
         linger: Duration::ZERO,
@@ -501,7 +501,7 @@ async fn what_is_behind_a_lost_number_and_may_be_written_fails_and_says_so() {
         ..Default::default()
     };
     let producer = Producer::start(&cluster, "t", settings, move |d| {
-        let _ = tell.send(d.result.map_err(|e| e.to_string()));
+        let _ = tell.try_send(d.result.map_err(|e| e.to_string()));
     })
     .await
     .unwrap();
