@@ -195,6 +195,12 @@ impl Cluster {
         self.to(&address).await
     }
 
+    /// The connection to a broker, if there is one that works.
+    pub(crate) fn connected(&self, id: i32) -> Option<Connection> {
+        let known = self.known();
+        known.connections.get(&known.brokers.get(&id)?.address).filter(|c| c.closed().is_none()).cloned()
+    }
+
     /// The connection to the broker that changes topics and settings.
     pub async fn controller(&self) -> Result<Connection, ClientError> {
         let id = self.known().controller;

@@ -24,7 +24,7 @@ use kafka_protocol::{
 };
 use millstream_storage::record::{BatchBuilder, Header};
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -249,6 +249,7 @@ impl Producer {
             backoff: Backoff::default(),
             refused: None,
             in_flight: HashMap::new(),
+            connecting: HashSet::new(),
             answers: FuturesUnordered::new(),
         };
         let task = cluster.env().spawn("client producer", sender.run());
@@ -506,6 +507,8 @@ struct Sent {
 struct Answered {
     leader: i32,
     sent: Vec<Sent>,
+    /// It is the one that connected first.
+    has_connected: bool,
     /// It went to the connection: without a good answer it may be written all the same.
     was_queued: bool,
     answer: Result<Option<ProduceResponse>, ClientError>,
@@ -530,6 +533,8 @@ struct Sender {
     refused: Option<ClientError>,
     /// Requests not answered, by broker.
     in_flight: HashMap<i32, usize>,
+    /// Brokers that the first request is on its way to, connecting first.
+    connecting: HashSet<i32>,
     answers: FuturesUnordered<Answer>,
 }
 
@@ -696,7 +701,8 @@ impl Sender {
                 continue;
             }
             if let Some(id) = leader
-                && self.in_flight.get(&id).copied().unwrap_or(0) >= options.in_flight_max
+                && (self.connecting.contains(&id)
+                    || self.in_flight.get(&id).copied().unwrap_or(0) >= options.in_flight_max)
             {
                 continue;
             }
@@ -746,23 +752,42 @@ impl Sender {
             .with_acks(acks)
             .with_timeout_ms(timeout.as_millis().min(i32::MAX as u128) as i32)
             .with_topic_data(vec![topic]);
-        let begun = match shared.cluster.broker(leader).await {
-            Ok(connection) => begin(&connection, &request, acks, timeout).await,
-            Err(error) => Err(error),
-        };
         *self.in_flight.entry(leader).or_default() += 1;
-        match begun {
+        let Some(connection) = shared.cluster.connected(leader) else {
+            // Connecting may take long: beside the others, and alone, so that the order of what follows is kept.
+            self.connecting.insert(leader);
+            self.answers.push(Box::pin(async move {
+                let begun = match shared.cluster.broker(leader).await {
+                    Ok(connection) => begin(&connection, &request, acks, timeout).await,
+                    Err(error) => Err(error),
+                };
+                match begun {
+                    Ok(answer) => {
+                        Answered { leader, sent, has_connected: true, was_queued: true, answer: answer.await }
+                    }
+                    Err(error) => Answered { leader, sent, has_connected: true, was_queued: false, answer: Err(error) },
+                }
+            }));
+            return;
+        };
+        match begin(&connection, &request, acks, timeout).await {
             Ok(answer) => {
-                self.answers
-                    .push(Box::pin(async move { Answered { leader, sent, was_queued: true, answer: answer.await } }));
+                self.answers.push(Box::pin(async move {
+                    Answered { leader, sent, has_connected: false, was_queued: true, answer: answer.await }
+                }));
             }
-            Err(error) => self.take(Answered { leader, sent, was_queued: false, answer: Err(error) }).await,
+            Err(error) => {
+                self.take(Answered { leader, sent, has_connected: false, was_queued: false, answer: Err(error) }).await
+            }
         }
     }
 
     /// An answer, or why there is none.
     async fn take(&mut self, answered: Answered) {
-        let Answered { leader, sent, was_queued, answer } = answered;
+        let Answered { leader, sent, has_connected, was_queued, answer } = answered;
+        if has_connected {
+            self.connecting.remove(&leader);
+        }
         if let Some(count) = self.in_flight.get_mut(&leader) {
             *count -= 1;
         }
