@@ -1,6 +1,7 @@
 //! What requests bring: query parameters and JSON bodies, refused as problem documents.
 
 use super::Problem;
+use crate::limits::HTTP_BODY_BYTES_MAX;
 use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{HeaderMap, StatusCode, header, request::Parts},
@@ -18,7 +19,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Params<T>, Problem> {
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(params)) => Ok(Params(params)),
-            Err(rejection) => Err(Problem::new(StatusCode::BAD_REQUEST, rejection.body_text())),
+            Err(rejection) => Err(Problem::new(StatusCode::BAD_REQUEST, said(&rejection.body_text()))),
         }
     }
 }
@@ -38,7 +39,7 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Segment
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Segments<T>, Problem> {
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(segments)) => Ok(Segments(segments)),
-            Err(rejection) => Err(Problem::new(StatusCode::BAD_REQUEST, rejection.body_text())),
+            Err(rejection) => Err(Problem::new(StatusCode::BAD_REQUEST, said(&rejection.body_text()))),
         }
     }
 }
@@ -70,17 +71,36 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, why));
         }
         let bytes = Bytes::from_request(request, state).await;
-        let bytes = bytes.map_err(|rejection| Problem::new(rejection.status(), rejection.body_text()))?;
+        let bytes = bytes.map_err(|rejection| match rejection.status() {
+            status @ StatusCode::PAYLOAD_TOO_LARGE => {
+                Problem::new(status, format!("the body is larger than {} MiB", HTTP_BODY_BYTES_MAX >> 20))
+            }
+            status => Problem::new(status, said(&rejection.body_text())),
+        })?;
         match axum::Json::<T>::from_bytes(&bytes) {
+            // A list of the fields' values would be taken for the object, too.
+            Ok(_) if !bytes.trim_ascii_start().starts_with(b"{") => {
+                Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "the body is not a JSON object"))
+            }
             Ok(axum::Json(body)) => Ok(Body(body)),
             // An enum that is written in none of its ways counts as bad syntax there, though it is JSON.
             Err(rejection) => {
                 let is_json = serde_json::from_slice::<IgnoredAny>(&bytes).is_ok();
                 let status = if is_json { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::BAD_REQUEST };
-                Err(Problem::new(status, rejection.body_text()))
+                Err(Problem::new(status, said(&rejection.body_text())))
             }
         }
     }
+}
+
+/// What the framework says of a request, without the words on how it came to it.
+fn said(text: &str) -> String {
+    const WORDS: [&str; 3] = [
+        "Failed to deserialize query string: ",
+        "Failed to deserialize the JSON body into the target type: ",
+        "Failed to parse the request body as JSON: ",
+    ];
+    WORDS.iter().find_map(|words| text.strip_prefix(words)).unwrap_or(text).to_string()
 }
 
 /// `application/json`, or another kind that ends in `+json`.
@@ -99,5 +119,49 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Name, Problem> {
         Segments::<String>::from_request_parts(parts, state).await.map(|Segments(name)| Name(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Wanted {
+        #[allow(dead_code, reason = "only whether it can be read is asked")]
+        name: String,
+    }
+
+    async fn refused(body: Vec<u8>) -> Option<(u16, String)> {
+        let request = Request::builder().header(header::CONTENT_TYPE, "application/json").body(body.into()).unwrap();
+        let problem = Body::<Wanted>::from_request(request, &()).await.err()?;
+        Some((problem.status().as_u16(), problem.detail().to_string()))
+    }
+
+    #[tokio::test]
+    async fn a_body_is_an_object_of_bounded_size() {
+        assert_eq!(refused(b" {\"name\":\"x\"}".to_vec()).await, None);
+        assert_eq!(refused(b" [\"x\"]".to_vec()).await, Some((422, "the body is not a JSON object".into())));
+        let (status, why) = refused(b"{\"name\":5}".to_vec()).await.unwrap();
+        assert!(status == 422 && why.starts_with("name: "), "{why}");
+        let (status, why) = refused(b"{\"name\":".to_vec()).await.unwrap();
+        assert!(status == 400 && why.starts_with("name: EOF"), "{why}");
+        assert_eq!(
+            refused(vec![b' '; HTTP_BODY_BYTES_MAX + 1]).await.unwrap(),
+            (413, "the body is larger than 4 MiB".into())
+        );
+    }
+
+    #[tokio::test]
+    async fn a_parameter_is_named_without_words_about_the_framework() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Limit {
+            #[allow(dead_code, reason = "only whether it can be read is asked")]
+            limit: u32,
+        }
+        let (mut parts, ()) = Request::builder().uri("/?limit=x").body(()).unwrap().into_parts();
+        let problem = Params::<Limit>::from_request_parts(&mut parts, &()).await.unwrap_err();
+        assert_eq!(problem.detail(), "limit: invalid digit found in string");
     }
 }

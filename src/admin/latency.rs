@@ -95,8 +95,13 @@ async fn get_latency(State(admin): State<Admin>, Params(params): Params<LatencyP
     match params.format.unwrap_or_default() {
         Format::Json => Ok(Json(latency(broker, &params)?).into_response()),
         Format::Hdr => {
-            let now_ms = u64::try_from(broker.env.now_ms()).unwrap_or(0);
-            let log = interval_log(&page(broker, &params)?.0, now_ms, admin.uptime());
+            // Up to a thousand histograms, each deflated: not on a thread that serves connections.
+            let (broker, env, uptime) = (broker.clone(), broker.env.clone(), admin.uptime());
+            let log = env.blocking(move || {
+                let now_ms = u64::try_from(broker.env.now_ms()).unwrap_or(0);
+                Ok::<_, Problem>(interval_log(&page(&broker, &params)?.0, now_ms, uptime))
+            });
+            let log = log.await?;
             Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], log).into_response())
         }
     }

@@ -82,7 +82,7 @@ fn note(broker: &Broker, group: &str, committed: &[(Uuid, Vec<(i32, i64)>)], res
         for (&(index, offset), result) in partitions.iter().zip(results) {
             let forward = matches!(result, Ok(before) if before.is_none_or(|before| before < offset));
             let Some(partition) = topic.partition(index).filter(|_| forward) else { continue };
-            if let Some(appended_ms) = partition.appended_ms(offset - 1) {
+            if let Some(appended_ms) = partition.appended_ms(offset.saturating_sub(1)) {
                 let took = Duration::from_millis(u64::try_from(now_ms - appended_ms).unwrap_or(0));
                 broker.latency.group(group, GroupStage::Commit, took, now_ms);
             }

@@ -194,11 +194,9 @@ fn a_commit_shows_how_long_ago_the_record_before_it_was_appended() {
     commit(2);
     commit(1);
     commit(2);
-    let since = Instant::now();
     commit(3);
     let told = world.histogram(&group(GroupStage::Commit), 3);
     assert_eq!(told.len(), 3, "the first one, and two that went forward");
-    assert!(since.elapsed() < Duration::from_secs(60));
     // A partition that this broker appended nothing to has no clock.
     commit(0);
     assert_eq!(world.histogram(&group(GroupStage::Commit), 3).len(), 3);

@@ -210,7 +210,10 @@ fn messages_of(name: &str, query: &Query, page: &json::MessagePage) -> Markup {
             @for message in &page.messages { (message_of(name, message)) }
             @for hole in &page.holes {
                 p.note.warn data-key={ "hole " (hole.partition) "/" (hole.offset) } {
-                    "Partition " (hole.partition) ", offsets " (text::grouped(hole.offset)) " to " (text::grouped(hole.next_offset - 1)) ": " (text::shown(&hole.reason))
+                    "Partition " (hole.partition)
+                    // One that cannot be read at all has no offsets.
+                    @if hole.next_offset > hole.offset { ", offsets " (text::grouped(hole.offset)) " to " (text::grouped(hole.next_offset - 1)) }
+                    ": " (text::shown(&hole.reason))
                 }
             }
         }
@@ -380,6 +383,15 @@ mod tests {
         }
         let look = look(&Query { cursor: Some("c".into()), partition: "1".into(), ..Query::default() }).unwrap();
         assert_eq!((look.cursor.as_deref(), look.partition, look.from), (Some("c"), None, None));
+    }
+
+    #[test]
+    fn a_partition_that_cannot_be_read_is_said_without_offsets() {
+        let hole = |offset, next_offset| json::Hole { partition: 3, offset, next_offset, reason: "gone".into() };
+        let page = |hole| json::MessagePage { messages: vec![], holes: vec![hole], next: None, live: None };
+        let of = |hole| messages_of("t", &Query::default(), &page(hole)).into_string();
+        assert!(of(hole(0, 0)).contains("Partition 3: gone"), "{}", of(hole(0, 0)));
+        assert!(of(hole(5, 1200)).contains("Partition 3, offsets 5 to 1,199: gone"), "{}", of(hole(5, 1200)));
     }
 
     #[test]

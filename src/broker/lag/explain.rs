@@ -4,6 +4,9 @@ use super::{GroupLag, PartitionLag, Unknown};
 use crate::{coordinator::group::State, limits::LAG_RATE_MS};
 use std::sync::Arc;
 
+/// Rates that differ by less than this part are the same.
+const SAME_RATE: f64 = 0.01;
+
 /// The member that owns a topic's partition.
 type Owner<'a> = dyn Fn(&(Arc<str>, i32)) -> Option<&'a str> + 'a;
 
@@ -70,6 +73,15 @@ pub fn explain<'a>(group: &GroupLag, owner: &Owner<'a>) -> String {
     let Some(rates) = group.rates else {
         return format!("Behind by {}; the rates are not known yet.", records(lag));
     };
+    // Over a minute both are the same but for what came or went at its ends.
+    if rates.produce_per_s > 0.0 && (rates.consume_per_s / rates.produce_per_s - 1.0).abs() < SAME_RATE {
+        return format!(
+            "Keeping pace, {} behind: {:.1} records come a second, and {:.1} are committed.",
+            records(lag),
+            rates.produce_per_s,
+            rates.consume_per_s
+        );
+    }
     match rates.drain_s(lag) {
         Some(s) => format!(
             "Catching up: at the rates of the last minute {} are read in {}.",
@@ -277,6 +289,8 @@ mod tests {
         says(&it, "Catching up: at the rates of the last minute 6 records are read in 3.0 s");
         it.rates = Some(Rates { consume_per_s: 1.0, produce_per_s: 3.0 });
         says(&it, "Falling behind by 6 records: 3.0 records come a second, 1.0 are committed");
+        it.rates = Some(Rates { consume_per_s: 200.2, produce_per_s: 200.0 });
+        says(&it, "Keeping pace, 6 records behind: 200.0 records come a second, and 200.2 are committed");
         it.rates = None;
         says(&it, "Behind by 6 records; the rates are not known yet");
         assert_eq!(it.drain_s(), None);

@@ -173,7 +173,8 @@ impl Sampler {
         let table = broker.partitions.snapshot();
         let mut before = std::mem::take(&mut self.seen);
         let mut measured = Vec::new();
-        for group in self.shards.values().flat_map(|known| &known.groups) {
+        let all = self.shards.values().flat_map(|known| &known.groups);
+        for group in all.filter(|group| !group.committed.is_empty()) {
             let last_commit_ms = group.committed.iter().map(|at| at.commit_ms).max().unwrap_or(i64::MIN);
             let seen = before.remove(&group.group).unwrap_or_else(|| Seen::new(last_commit_ms.min(now_ms)));
             let measure = |at| {
@@ -265,7 +266,7 @@ async fn groups_of(shard: &Shard<Groups>, offsets_max: usize) -> Option<(Vec<Gro
                 return Some((groups, behind));
             }
             behind -= 1;
-            // One that has committed nothing has no lag.
+            // The last one says where to go on; that without a commit has no lag.
             groups.push(group);
         }
         if behind == 0 {
