@@ -52,6 +52,8 @@ pub const HTTP_WRITE_BYTES_MAX: usize = 64 << 10;
 pub const HTTP_HEAD_MS_MAX: u64 = 10_000;
 /// How long an HTTP connection lives; a response under way then has as long again, ms. A tail is cut then: its reader comes back with the id of the last event.
 pub const HTTP_CONNECTION_MS_MAX: u64 = 300_000;
+/// How long a stop waits for HTTP requests under way, ms; streams of events are not waited for.
+pub const HTTP_STOP_MS_MAX: u64 = 3_000;
 /// Records of one page of a browse.
 pub const BROWSE_RECORDS_MAX: usize = 1_000;
 /// Records of a page that does not say how many.

@@ -8,22 +8,64 @@ use crate::{
     Env,
     limits::{ACCEPT_PAUSE_MS, HTTP_CONNECTION_MS_MAX, HTTP_HEAD_MS_MAX, HTTP_WRITE_BYTES_MAX},
 };
-use axum::Router;
-use hyper::server::conn::http1;
+use axum::{Router, http::header};
+use hyper::{
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use socket2::SockRef;
 use std::{
+    convert::Infallible,
     pin::pin,
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, watch},
 };
+
+/// Connections that a stop waits for: those that were asked for something since they were opened, and do not stream events.
+///
+/// A connection counts to its end, and those without a request under way end when the server drains: so an answer that waits for its reader counts too.
+#[derive(Debug, Default)]
+pub struct UnderWay(watch::Sender<usize>);
+
+impl UnderWay {
+    /// Returns once there is none.
+    pub async fn none(&self) {
+        // The sender is ours.
+        let _ = self.0.subscribe().wait_for(|count| *count == 0).await;
+    }
+}
+
+/// Whether one connection counts.
+#[derive(Debug)]
+struct Counted {
+    under_way: Arc<UnderWay>,
+    counts: AtomicBool,
+}
+
+impl Counted {
+    fn count(&self, counts: bool) {
+        if self.counts.swap(counts, Ordering::AcqRel) != counts {
+            self.under_way.0.send_modify(|count| *count = if counts { *count + 1 } else { count.saturating_sub(1) });
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.count(false);
+    }
+}
 
 /// Serves until the server drains; connections that are still busy then are cut when it closes. The router is made for the first connection: a broker that nobody asks
 /// has none (it comes with its document, which would add a third to the time of a start).
@@ -32,9 +74,10 @@ pub async fn serve(
     listener: TcpListener,
     router: impl FnOnce() -> Router + Send,
     phases: watch::Receiver<Phase>,
+    under_way: Arc<UnderWay>,
 ) {
     let connections_max = env.http_connections_max();
-    serve_at_most(connections_max, env, listener, router, phases).await;
+    serve_at_most(connections_max, env, listener, router, phases, under_way).await;
 }
 
 async fn serve_at_most(
@@ -43,6 +86,7 @@ async fn serve_at_most(
     listener: TcpListener,
     router: impl FnOnce() -> Router + Send,
     mut phases: watch::Receiver<Phase>,
+    under_way: Arc<UnderWay>,
 ) {
     let permits = Arc::new(Semaphore::new(connections_max));
     let phase = phases.clone();
@@ -60,7 +104,8 @@ async fn serve_at_most(
                     continue;
                 }
             };
-            let served = serve_one(socket, Router::clone(&router), phase.clone());
+            let counted = Counted { under_way: under_way.clone(), counts: AtomicBool::new(false) };
+            let served = serve_one(socket, Router::clone(&router), phase.clone(), counted);
             env.spawn("http connection", async move {
                 served.await;
                 drop(permit);
@@ -81,7 +126,7 @@ async fn serve_at_most(
 }
 
 /// One connection to its end; what ends it early is the peer's affair.
-async fn serve_one(socket: TcpStream, router: Router, mut phases: watch::Receiver<Phase>) {
+async fn serve_one(socket: TcpStream, router: Router, mut phases: watch::Receiver<Phase>, counted: Counted) {
     let life = Duration::from_millis(HTTP_CONNECTION_MS_MAX);
     let mut closing = phases.clone();
     let mut closing = pin!(closing.wait_for(|phase| *phase == Phase::Closing));
@@ -91,7 +136,18 @@ async fn serve_one(socket: TcpStream, router: Router, mut phases: watch::Receive
     http.max_buf_size(HTTP_WRITE_BYTES_MAX);
     let _ = SockRef::from(&socket).set_send_buffer_size(HTTP_WRITE_BYTES_MAX);
     let _ = socket.set_nodelay(true);
-    let mut connection = pin!(http.serve_connection(TokioIo::new(socket), TowerToHyperService::new(router)));
+    let (router, counted) = (TowerToHyperService::new(router), Arc::new(counted));
+    let service = service_fn(|request| {
+        counted.count(true);
+        let (answer, counted) = (router.call(request), counted.clone());
+        async move {
+            let answer = answer.await?;
+            let streams = answer.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+            counted.count(!streams);
+            Ok::<_, Infallible>(answer)
+        }
+    });
+    let mut connection = pin!(http.serve_connection(TokioIo::new(socket), service));
     tokio::select! {
         biased;
         _ = phases.wait_for(|phase| *phase > Phase::Serving) => {}
@@ -111,8 +167,14 @@ async fn serve_one(socket: TcpStream, router: Router, mut phases: watch::Receive
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::routing::get;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use axum::{
+        response::sse::{Event, Sse},
+        routing::{get, post},
+    };
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::Notify,
+    };
 
     const CONNECTIONS_MAX: usize = 20;
 
@@ -121,7 +183,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let router = Router::new().route("/", get(async || "hello"));
         let (phase, phases) = watch::channel(Phase::Serving);
-        (address, phase, tokio::spawn(serve_at_most(CONNECTIONS_MAX, Env::real(), listener, || router, phases)))
+        let serving = serve_at_most(CONNECTIONS_MAX, Env::real(), listener, || router, phases, Default::default());
+        (address, phase, tokio::spawn(serving))
     }
 
     async fn ask(socket: &mut TcpStream) -> String {
@@ -167,6 +230,51 @@ mod tests {
         let mut kept_open = TcpStream::connect(address).await.unwrap();
         assert!(ask(&mut kept_open).await.contains("hello"));
         let _ = kept_open.read_to_end(&mut Vec::new()).await;
+    }
+
+    #[tokio::test]
+    async fn a_stop_waits_for_requests_under_way_and_not_for_streams() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (asked, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let slow = {
+            let (asked, release) = (asked.clone(), release.clone());
+            post(async move || {
+                asked.notify_one();
+                release.notified().await;
+                "done"
+            })
+        };
+        let events = get(async || Sse::new(futures_util::stream::pending::<Result<Event, Infallible>>()));
+        let router = Router::new().route("/slow", slow).route("/events", events);
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let under_way = Arc::new(UnderWay::default());
+        let server = tokio::spawn(serve_at_most(20, Env::real(), listener, || router, phases, under_way.clone()));
+
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        assert!(stream.read(&mut [0; 4096]).await.unwrap() > 0);
+        let mut posted = TcpStream::connect(address).await.unwrap();
+        posted.write_all(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        asked.notified().await;
+
+        phase.send(Phase::Draining).unwrap();
+        let mut none = pin!(under_way.none());
+        for _ in 0..100 {
+            tokio::select! {
+                biased;
+                () = none.as_mut() => panic!("a request is under way"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        release.notify_one();
+        none.await;
+        let mut answer = String::new();
+        posted.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
+        assert!(!server.is_finished(), "the stream is still there");
+        phase.send(Phase::Closing).unwrap();
+        server.await.unwrap();
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use crate::{
     admin::Admin,
     api::{self, Class, Connection, Outcome},
     broker::Broker,
-    limits::{FRAME_OTHER_BYTES_MAX, FRAME_UNAUTHENTICATED_BYTES_MAX, HOUSEKEEPING_MS},
+    limits::{FRAME_OTHER_BYTES_MAX, FRAME_UNAUTHENTICATED_BYTES_MAX, HOUSEKEEPING_MS, HTTP_STOP_MS_MAX},
     metadata::{Quorum, QuorumOptions},
     metrics::Metrics,
 };
@@ -34,6 +34,7 @@ pub struct Node {
     http: SocketAddr,
     phase: watch::Sender<Phase>,
     open: Arc<listener::Open>,
+    http_under_way: Arc<http::UnderWay>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -47,13 +48,15 @@ impl Node {
         let (phase, phases) = watch::channel(Phase::Serving);
         let (kafka, kafka_listeners) = bind_kafka(&mut config).await?;
         let http_listener = listener::bind(&config.http, "HTTP", false).await?;
-        let http = http_listener.local_addr().map_err(|e| e.to_string())?;
+        let http_address = http_listener.local_addr().map_err(|e| e.to_string())?;
         let admin = Admin::new(&config, metrics.clone());
         let router = {
             let admin = admin.clone();
             move || admin.router()
         };
-        let http_task = env.spawn("http", http::serve(env.clone(), http_listener, router, phases.clone()));
+        let http_under_way = Arc::<http::UnderWay>::default();
+        let serving = http::serve(env.clone(), http_listener, router, phases.clone(), http_under_way.clone());
+        let http_task = env.spawn("http", serving);
 
         let broker = boot(config, env.clone(), metrics.clone()).await?;
 
@@ -79,8 +82,8 @@ impl Node {
         admin.up(broker.clone());
         let tasks =
             vec![env.spawn("accept", accept), http_task, env.spawn("housekeeping", housekeeping(shared, phases))];
-        tracing::info!(kafka = %kafka[0].1, %http, "ready");
-        Ok(Node { broker, admin, kafka, http, phase, open, tasks })
+        tracing::info!(kafka = %kafka[0].1, http = %http_address, "ready");
+        Ok(Node { broker, admin, kafka, http: http_address, phase, open, http_under_way, tasks })
     }
 
     /// Bound address of the first Kafka listener.
@@ -118,14 +121,21 @@ impl Node {
         }
     }
 
-    /// Graceful stop: no new connections or requests, requests in flight finish within `stop_timeout_ms`, then everything is flushed and closed.
+    /// Graceful stop: no new connections or requests, requests in flight finish within `stop_timeout_ms` (those over HTTP within [`HTTP_STOP_MS_MAX`] of it), then
+    /// everything is flushed and closed.
     pub async fn stop(self) {
-        let Node { broker, admin, phase, open, tasks, .. } = self;
+        let Node { broker, admin, phase, open, http_under_way, tasks, .. } = self;
         admin.stopping();
         let _ = phase.send(Phase::Draining);
         broker.begin_stop();
         let timeout = Duration::from_millis(broker.config().stop_timeout_ms);
-        if tokio::time::timeout(timeout, open.none()).await.is_err() {
+        let http_timeout = timeout.min(Duration::from_millis(HTTP_STOP_MS_MAX));
+        let http = tokio::time::timeout(http_timeout, http_under_way.none());
+        let (kafka, http) = tokio::join!(tokio::time::timeout(timeout, open.none()), http);
+        if http.is_err() {
+            tracing::warn!(timeout_ms = http_timeout.as_millis() as u64, "HTTP requests under way were given up");
+        }
+        if kafka.is_err() {
             tracing::warn!(timeout_ms = broker.config().stop_timeout_ms, "requests in flight were given up");
         }
         let _ = phase.send(Phase::Closing);
