@@ -85,6 +85,8 @@ fn common() -> BTreeMap<String, RefOr<Response>> {
     let mut common = Refusals::responses();
     let too_long = ResponseBuilder::new().description("The path with its parameters is too long").build();
     common.insert("414".into(), RefOr::T(too_long));
+    let too_large = ResponseBuilder::new().description("The head of the request is too large").build();
+    common.insert("431".into(), RefOr::T(too_large));
     common
 }
 
