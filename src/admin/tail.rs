@@ -33,6 +33,9 @@ use uuid::Uuid;
 /// After so long a reader should come back.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Events that a tail makes before others have their turn.
+const EVENTS_AT_ONCE: u32 = 8;
+
 /// The routes of this module.
 pub(super) fn routes() -> OpenApiRouter<Admin> {
     OpenApiRouter::new().routes(routes!(tail))
@@ -117,9 +120,13 @@ async fn tail(
     let format = params.format.unwrap_or_default();
     // The first event has no data either: who comes back before there was one begins where it began here.
     let begin = Event::default().retry(RETRY).id(tail.cursor().encode(id));
-    let events = stream::unfold(tail, move |mut tail| async move {
+    // Makes way for others after some events: else a thousand tails that begin at once hold up the threads that serve producers for all that their connections have room for.
+    let events = stream::unfold((tail, 1u32), move |(mut tail, count)| async move {
         let told = tail.next().await?;
-        Some((event(&tail, told, id, format), tail))
+        if count.is_multiple_of(EVENTS_AT_ONCE) {
+            tokio::task::yield_now().await;
+        }
+        Some((event(&tail, told, id, format), (tail, count.wrapping_add(1))))
     });
     let events = stream::once(async { begin }).chain(events).map(Ok::<_, Infallible>);
     let mut response = Sse::new(events).into_response();
