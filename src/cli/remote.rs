@@ -50,13 +50,18 @@ impl Remote {
 pub(super) enum Failure {
     /// Who reads our output has seen enough (`| head`): the end, and a quiet one.
     Closed,
+    /// The answer is no: what was named is not there.
+    No(String),
     /// What failed, on what, and what to try.
     Sentence(String),
 }
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
-        Failure::Sentence(error.to_string())
+        match error {
+            ClientError::UnknownTopic(_) => Failure::No(error.to_string()),
+            error => Failure::Sentence(error.to_string()),
+        }
     }
 }
 
@@ -87,6 +92,10 @@ pub(super) fn run(command: impl AsyncFnOnce() -> Outcome) -> ExitCode {
     match outcome {
         Ok(true) | Err(Failure::Closed) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
+        Err(Failure::No(sentence)) => {
+            say(&sentence);
+            ExitCode::from(1)
+        }
         Err(Failure::Sentence(sentence)) => failed(&sentence),
     }
 }

@@ -144,6 +144,12 @@ fn what_cannot_be_sent_ends_with_2_and_says_how_many_were() {
     assert!(said.contains("offset 99"), "{said}");
     not(&broker, 2, &format!("consume {topic}:4"), b"");
     not(&broker, 2, &format!("consume {topic} --format %z"), b"");
+    let trims = "topic trim no-such --before 1";
+    for line in
+        ["topic delete no-such", "topic alter no-such --partitions 9", trims, "consume no-such", "produce no-such"]
+    {
+        assert!(not(&broker, 1, line, b"x\n").contains("no-such"), "{line}");
+    }
 }
 
 #[test]
@@ -209,7 +215,7 @@ fn topics_are_made_changed_trimmed_and_deleted() {
     let listed = json(&broker, &format!("topic list {topic}"));
     assert_eq!((listed.len(), &listed[0]["partitions"]), (1, &3.into()));
     ok(&broker, &format!("topic delete {topic}"), b"");
-    let said = not(&broker, 2, &format!("topic delete {topic}"), b"");
+    let said = not(&broker, 1, &format!("topic delete {topic}"), b"");
     assert!(said.contains("does not exist"), "{said}");
     assert!(json(&broker, &format!("topic list {topic}")).is_empty());
 }
