@@ -58,9 +58,10 @@ pub(super) enum Failure {
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Failure {
-        match error {
-            ClientError::UnknownTopic(_) => Failure::No(error.to_string()),
-            error => Failure::Sentence(error.to_string()),
+        let unknown = Some(kafka_protocol::ResponseError::UnknownTopicOrPartition);
+        match matches!(error, ClientError::UnknownTopic(_)) || error.code() == unknown {
+            true => Failure::No(error.to_string()),
+            false => Failure::Sentence(error.to_string()),
         }
     }
 }
