@@ -37,8 +37,9 @@ def shown(broker):
 def keeps_to_its_document(broker, work):
     log = f"{work}/schemathesis.log"
     env = dict(os.environ, SCHEMATHESIS_HOOKS="hooks", PYTHONPATH=OWN, MILLSTREAM_KEPT_TOPIC=KEPT, NO_COLOR="1")
+    # The hook that keeps a run away from one topic leads a request elsewhere, where nothing was created: that is no resource that went missing.
     # Live streams have no end; what they answer at the start is tested elsewhere.
-    command = [f"{VENV}/bin/st", "--config-file", f"{OWN}/schemathesis.toml", "run", f"http://{broker.http}/v1/openapi.json", "--checks", "all", "--seed", SEED,
+    command = [f"{VENV}/bin/st", "--config-file", f"{OWN}/schemathesis.toml", "run", f"http://{broker.http}/v1/openapi.json", "--checks", "all", "--exclude-checks", "ensure_resource_availability", "--seed", SEED,
                "--max-time", SECONDS, "--request-timeout", "20", "--exclude-path-regex", "/(tail|events|live)$", "--continue-on-failure", "--no-shrink"]
     with open(log, "w") as out:
         p = subprocess.run(command, stdout=out, stderr=subprocess.STDOUT, env=env, cwd=work, timeout=300)
